@@ -1,0 +1,162 @@
+//! Ids that cannot be mistaken for one another.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// An id that does not have the form it must have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {what}: {value:?}")]
+pub struct IdError {
+    what: &'static str,
+    value: String,
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(value: String) -> Result<Self, IdError> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&value) { Ok(Self(value)) } else { Err(IdError { what: $what, value }) }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = IdError;
+            fn from_str(value: &str) -> Result<Self, IdError> {
+                Self::try_from(value.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn lower_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+text_id!(
+    /// A job: `job_` and 32 lower-case hexadecimal digits.
+    JobId,
+    "job id",
+    |text| text.strip_prefix("job_").is_some_and(|rest| rest.len() == 32 && lower_hex(rest))
+);
+text_id!(
+    /// A tenant: `[a-z0-9-]{1,63}`.
+    Tenant,
+    "tenant",
+    |text| (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase() || b == b'-')
+);
+text_id!(
+    /// The fencing token of one submission: 32 lower-case hexadecimal digits, new at each POST.
+    Nonce,
+    "nonce",
+    |text| text.len() == 32 && lower_hex(text)
+);
+text_id!(
+    /// RunPod's own id of a submitted attempt; opaque.
+    RunPodId,
+    "RunPod job id",
+    |text| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+);
+
+impl JobId {
+    /// A job id from 128 random bits.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("job_{bits:032x}"))
+    }
+
+    /// The job id of an idempotency key: a second admission under the key is the same job,
+    /// whatever was lost in between.
+    pub fn derived(tenant: &Tenant, idempotency_key: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"photofinish job\0");
+        hash.update(tenant.as_str());
+        hash.update(b"\0");
+        hash.update(idempotency_key);
+        Self(format!("job_{}", hex::encode(&hash.finalize()[..16])))
+    }
+}
+
+impl Nonce {
+    /// A nonce from 128 random bits.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("{bits:032x}"))
+    }
+}
+
+/// The place of an item in the request, from 0.
+pub type ItemIndex = u16;
+
+/// One attempt, named in full: which submission of which part of which run of which job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AttemptRef {
+    /// Whose job it is.
+    pub tenant: Tenant,
+    /// The job.
+    pub job: JobId,
+    /// The run, from 1.
+    pub run: u32,
+    /// The part, from 0.
+    pub part: u16,
+    /// The attempt, from 1.
+    pub attempt: u16,
+    /// The fencing token of this submission.
+    pub nonce: Nonce,
+}
+
+impl fmt::Display for AttemptRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} run {} part {} attempt {}", self.job, self.run, self.part, self.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_keep_their_form() {
+        for good in ["a", "tenant-1", &"x".repeat(63)] {
+            assert!(good.parse::<Tenant>().is_ok(), "{good}");
+        }
+        for bad in ["", "A", "a_b", "a/b", &"x".repeat(64)] {
+            assert!(bad.parse::<Tenant>().is_err(), "{bad}");
+        }
+        assert!("job_../../etc".parse::<JobId>().is_err());
+        assert_eq!(JobId::from_random(7).as_str().len(), 36);
+    }
+
+    #[test]
+    fn a_key_gives_one_job_for_each_tenant() {
+        let (a, b): (Tenant, Tenant) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert_eq!(JobId::derived(&a, "k"), JobId::derived(&a, "k"));
+        assert_ne!(JobId::derived(&a, "k"), JobId::derived(&b, "k"));
+        assert_ne!(JobId::derived(&a, "k"), JobId::derived(&a, "l"));
+    }
+}

@@ -1,0 +1,143 @@
+//! A job in one run, whole: what a status shows, what `end-{run}` keeps, what Redis is rebuilt to.
+
+use crate::{Fault, ItemRow, ItemState, JobId, Operation, Priority, Tenant};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Where a job stands. The last three are never left within a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobStatus {
+    /// Taken, nothing runs yet.
+    Accepted,
+    /// A worker has begun.
+    Running,
+    /// Ended well.
+    Completed,
+    /// Ended by a fault.
+    Failed,
+    /// Ended by a person.
+    Cancelled,
+}
+
+impl JobStatus {
+    /// True for the three that end a run.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+            Self::Accepted | Self::Running => false,
+        }
+    }
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What an item that fails for good means for its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum OnItemError {
+    /// It ends the job.
+    #[default]
+    Fail,
+    /// The good items are delivered, the bad ones listed.
+    Skip,
+}
+
+/// What a job has cost so far, summed over its attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Seconds that workers spent on it, as RunPod counts them.
+    pub gpu_seconds: f64,
+    /// Seconds that workers waited to be fetched from.
+    pub linger_s: f64,
+    /// Attempts that were submitted.
+    pub attempts: u32,
+    /// Outputs that came by rescue.
+    pub rescued: u32,
+}
+
+/// Items by where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// All items of the job.
+    pub total: u32,
+    /// Stored.
+    pub stored: u32,
+    /// Failed for good.
+    pub failed: u32,
+}
+
+impl Counts {
+    /// Items to which nothing more happens.
+    pub fn settled(self) -> u32 {
+        self.stored + self.failed
+    }
+
+    /// Items still to be settled.
+    pub fn pending(self) -> u32 {
+        self.total.saturating_sub(self.settled())
+    }
+}
+
+/// One job in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSnapshot {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The run, from 1.
+    pub run: u32,
+    /// What is asked for.
+    pub operation: Operation,
+    /// How urgently.
+    pub priority: Priority,
+    /// Where it stands.
+    pub status: JobStatus,
+    /// When run 1 was accepted.
+    pub created_at: Timestamp,
+    /// When the first worker of the run began.
+    pub started_at: Option<Timestamp>,
+    /// When the run ended.
+    pub finished_at: Option<Timestamp>,
+    /// When the run ends at the latest.
+    pub deadline_at: Timestamp,
+    /// What a failed item means.
+    pub on_item_error: OnItemError,
+    /// One row for each item, in the order of the request.
+    pub items: Vec<ItemRow>,
+    /// Parts of the plan.
+    pub parts: u16,
+    /// Why it failed.
+    pub error: Option<Fault>,
+    /// What it has cost.
+    pub usage: Usage,
+    /// The client's own data, echoed.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// SHA-256 of the request as a canonical JSON value, for idempotency.
+    pub body_sha256: String,
+}
+
+impl JobSnapshot {
+    /// Items by where they stand.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts { total: self.items.len() as u32, ..Counts::default() };
+        for row in &self.items {
+            match row.state {
+                ItemState::Stored(_) => counts.stored += 1,
+                ItemState::Failed(_) => counts.failed += 1,
+                ItemState::Pending | ItemState::Rendering | ItemState::Ready => {}
+            }
+        }
+        counts
+    }
+}

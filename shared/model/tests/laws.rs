@@ -1,0 +1,397 @@
+//! The seven laws, as properties of every machine: total, final, replay, stale, alive, bounded,
+//! conserved. The chaos suite checks the same on the running system.
+
+use jiff::{SignedDuration, Timestamp};
+use photofinish_model::{
+    Code, Fault, ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Nonce, OnItemError,
+    Operation, OutputSource, Priority, StoredOutput, Usage,
+    attempt::{self, Polled, Watch, WatchPolicy},
+    delivery::{self, Answer, DeliveryStatus, Next},
+    part::{self, Part, PartPolicy, Phase},
+    run::{self, Stop, Verdict},
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const ITEMS: u16 = 5;
+
+// --- parts -------------------------------------------------------------------------------------
+
+fn part_ctx() -> part::Ctx {
+    part::Ctx { policy: PartPolicy::default(), jitter: 0.5 }
+}
+
+fn nonces() -> impl Strategy<Value = Nonce> {
+    (0u128..4).prop_map(Nonce::from_random)
+}
+
+fn faults() -> impl Strategy<Value = BTreeMap<ItemIndex, (Fault, bool)>> {
+    prop::collection::btree_map(
+        0..ITEMS,
+        any::<bool>().prop_map(|permanent| (Fault::new(Code::NotAnImage, "no"), permanent)),
+        0..3,
+    )
+}
+
+fn part_events() -> impl Strategy<Value = part::Event> {
+    prop_oneof![
+        4 => (1u16..6, nonces())
+            .prop_map(|(attempt, nonce)| part::Event::Granted { attempt, nonce }),
+        1 => nonces().prop_map(|nonce| part::Event::Refused { nonce }),
+        4 => (nonces(), any::<bool>()).prop_map(|(nonce, known)| part::Event::Submitted {
+            nonce,
+            runpod_id: known.then(|| "rp-1".parse().unwrap()),
+        }),
+        4 => (nonces(), any::<bool>(), prop::collection::btree_set(0..ITEMS, 0..4), faults())
+            .prop_map(|(nonce, spent, settled, faults)| part::Event::Ended {
+                nonce, spent, settled, faults,
+            }),
+        1 => Just(part::Event::RunOver),
+    ]
+}
+
+fn nonce_of(part: &Part) -> Option<&Nonce> {
+    match &part.phase {
+        Phase::Submitting { nonce } | Phase::InFlight { nonce, .. } => Some(nonce),
+        Phase::Waiting | Phase::Done => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn part_is_total_final_alive_and_conserved(
+        events in prop::collection::vec(part_events(), 0..60)
+    ) {
+        let ctx = part_ctx();
+        let mut part = Part::new(0..ITEMS);
+        for event in &events {
+            let step = part.step(event, &ctx);
+            if part.phase == Phase::Done {
+                prop_assert_eq!(&step.next, &part, "final: nothing leaves Done");
+            } else {
+                prop_assert_eq!(step.next.owed().is_none(), step.next.phase == Phase::Done,
+                    "alive: what is not done owes something");
+            }
+            let failed: BTreeSet<ItemIndex> = step.commands.iter().filter_map(|command| match command {
+                part::Command::FailItem { index, .. } => Some(*index),
+                _ => None,
+            }).collect();
+            for index in part.open.keys().filter(|index| !step.next.open.contains_key(index)) {
+                let settled = matches!(event, part::Event::Ended { settled, .. } if settled.contains(index));
+                prop_assert!(settled ^ failed.contains(index),
+                    "conserved: an item leaves as settled or as failed, not both, not neither");
+            }
+            prop_assert!(step.next.open.keys().all(|index| part.open.contains_key(index)));
+            part = step.next;
+        }
+    }
+
+    #[test]
+    fn part_ignores_superseded_attempts(
+        events in prop::collection::vec(part_events(), 0..30), late in part_events(),
+    ) {
+        let ctx = part_ctx();
+        let mut part = Part::new(0..ITEMS);
+        for event in &events { part = part.step(event, &ctx).next; }
+        let stale = match &late {
+            part::Event::Granted { attempt, .. } => *attempt != part.attempt,
+            part::Event::Refused { nonce } | part::Event::Submitted { nonce, .. }
+            | part::Event::Ended { nonce, .. } => nonce_of(&part) != Some(nonce),
+            part::Event::RunOver => false,
+        };
+        if stale {
+            prop_assert_eq!(part.step(&late, &ctx).next, part);
+        }
+    }
+
+    #[test]
+    fn part_replays_to_the_same_state_and_says_again_what_is_owed(
+        events in prop::collection::vec(part_events(), 0..30), event in part_events(),
+    ) {
+        let ctx = part_ctx();
+        let mut part = Part::new(0..ITEMS);
+        for event in &events { part = part.step(event, &ctx).next; }
+        let once = part.step(&event, &ctx).next;
+        let twice = once.step(&event, &ctx);
+        // Seeing the same message twice while a post is unanswered means that its process died.
+        let died = matches!((&once.phase, &event),
+            (Phase::Submitting { .. }, part::Event::Granted { attempt, .. }) if *attempt == once.attempt);
+        if died {
+            let unknown = matches!(twice.next.phase, Phase::InFlight { runpod_id: None, .. });
+            prop_assert!(unknown);
+        } else {
+            prop_assert_eq!(&twice.next, &once);
+        }
+        if let (part::Event::Ended { .. }, Phase::Waiting) = (&event, &once.phase) {
+            prop_assert!(twice.commands.iter().any(|command|
+                matches!(command, part::Command::Queue { .. })), "{:?}", twice.commands);
+        }
+    }
+
+    #[test]
+    fn part_ends_within_its_attempts(
+        settled in prop::collection::vec(prop::collection::btree_set(0..ITEMS, 0..3), 10)
+    ) {
+        let ctx = part_ctx();
+        let mut part = Part::new(0..ITEMS);
+        let mut all = BTreeSet::new();
+        let mut posts = 0u16;
+        for (turn, more) in settled.into_iter().enumerate() {
+            if part.phase == Phase::Done { break; }
+            let nonce = Nonce::from_random(turn as u128);
+            part = part.step(&part::Event::Granted { attempt: part.attempt, nonce: nonce.clone() }, &ctx).next;
+            posts += 1;
+            part = part.step(&part::Event::Submitted { nonce: nonce.clone(), runpod_id: None }, &ctx).next;
+            all.extend(more);
+            part = part.step(&part::Event::Ended {
+                nonce, spent: true, settled: all.clone(), faults: BTreeMap::new(),
+            }, &ctx).next;
+        }
+        prop_assert_eq!(part.phase, Phase::Done);
+        prop_assert!(posts <= u16::from(ctx.policy.attempts_per_item_max), "{posts} posts");
+    }
+}
+
+// --- watches -----------------------------------------------------------------------------------
+
+fn start() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+fn watch() -> Watch {
+    Watch::new(0..ITEMS, start(), Duration::from_secs(600), true)
+}
+
+fn indices() -> impl Strategy<Value = BTreeSet<ItemIndex>> {
+    prop::collection::btree_set(0..ITEMS + 2, 0..4)
+}
+
+fn watch_events() -> impl Strategy<Value = attempt::Event> {
+    use attempt::Event;
+    prop_oneof![
+        2 => Just(Event::Polled(Polled::Queued)),
+        4 => (0..2u32, prop::bool::weighted(0.1)).prop_map(|(retries, other)| {
+            let worker = if other { "w2" } else { "w1" }.to_owned();
+            Event::Polled(Polled::Running { worker, retries: retries / 2 })
+        }),
+        1 => Just(Event::Polled(Polled::Over(attempt::End::Completed))),
+        6 => (any::<bool>(), indices(), indices()).prop_map(|(by_signal, outputs, failed)| {
+            Event::Announced { by_signal, outputs, failed }
+        }),
+        6 => (0..ITEMS).prop_map(Event::Stored),
+        3 => (0..ITEMS).prop_map(Event::PullBroke),
+        2 => indices().prop_map(Event::RescueListed),
+        1 => Just(Event::RunOver),
+        2 => Just(Event::Tick),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn watch_is_total_final_and_reports_once(
+        events in prop::collection::vec((watch_events(), 0u32..400), 0..80)
+    ) {
+        let mut watch = watch();
+        let mut now = start();
+        let mut reports = 0;
+        for (event, seconds) in &events {
+            now += SignedDuration::from_secs(i64::from(*seconds));
+            let ctx = attempt::Ctx { now, policy: WatchPolicy::default() };
+            let step = watch.step(event, &ctx);
+            if watch.is_over() {
+                prop_assert_eq!(&step.next, &watch);
+                prop_assert!(step.commands.is_empty());
+            }
+            reports += step.commands.iter()
+                .filter(|command| matches!(command, attempt::Command::Report(_))).count();
+            prop_assert!(step.next.wanted.is_subset(&watch.wanted));
+            prop_assert!(step.next.outputs.keys().all(|index| step.next.wanted.contains(index)),
+                "only what is wanted is pulled");
+            // Alive: a watch that is not over polls, lists, pulls or waits for its deadline.
+            let lists = matches!(step.next.phase, attempt::Phase::Rescuing { .. });
+            let pulls = step.next.outputs.values().any(|output| output.pulling);
+            let waits = !step.next.known;
+            prop_assert!(step.next.is_over() || lists || pulls || waits
+                || step.next.poll_after(&ctx).is_some());
+            watch = step.next;
+        }
+        prop_assert!(reports <= 1);
+    }
+
+    #[test]
+    fn watch_is_bounded(events in prop::collection::vec(watch_events(), 0..40)) {
+        let mut watch = watch();
+        let policy = WatchPolicy::default();
+        for event in &events {
+            watch = watch.step(event, &attempt::Ctx { now: start(), policy }).next;
+        }
+        // Whatever came before: once nothing more happens, time alone ends it.
+        let late = attempt::Ctx { now: start() + SignedDuration::from_hours(30), policy };
+        for _ in 0..3 {
+            watch = watch.step(&attempt::Event::Tick, &late).next;
+            watch = watch.step(&attempt::Event::RescueListed(BTreeSet::new()), &late).next;
+            for index in 0..ITEMS {
+                watch = watch.step(&attempt::Event::PullBroke(index), &late).next;
+            }
+        }
+        prop_assert!(watch.is_over(), "{watch:?}");
+    }
+
+    #[test]
+    fn watch_pulls_each_output_once_however_often_it_is_announced(
+        outputs in prop::collection::btree_set(0..ITEMS, 1..5), times in 1usize..6,
+    ) {
+        let ctx = attempt::Ctx { now: start(), policy: WatchPolicy::default() };
+        let mut watch = watch();
+        let mut pulls = Vec::new();
+        for by_signal in (0..times).map(|turn| turn % 2 == 0) {
+            let event = attempt::Event::Announced {
+                by_signal, outputs: outputs.clone(), failed: BTreeSet::new(),
+            };
+            let step = watch.step(&event, &ctx);
+            pulls.extend(step.commands);
+            watch = step.next;
+        }
+        let expected: Vec<_> = outputs.into_iter().map(attempt::Command::Pull).collect();
+        prop_assert_eq!(pulls, expected);
+    }
+}
+
+// --- runs --------------------------------------------------------------------------------------
+
+fn item_states() -> impl Strategy<Value = ItemState> {
+    prop_oneof![
+        Just(ItemState::Pending),
+        Just(ItemState::Rendering),
+        Just(ItemState::Ready),
+        Just(ItemState::Stored(StoredOutput {
+            key: "k".into(), bytes: 1, sha256: "0".repeat(64), duration_s: 1.0, run: 1, attempt: 1,
+            source: OutputSource::PulledInProgress,
+        })),
+        Just(ItemState::Failed(Fault::new(Code::NotAnImage, "no"))),
+    ]
+}
+
+fn jobs() -> impl Strategy<Value = JobSnapshot> {
+    (prop::collection::vec(item_states(), 1..8), any::<bool>(), any::<bool>()).prop_map(
+        |(states, skip, running)| JobSnapshot {
+            job: JobId::from_random(1),
+            tenant: "acme".parse().unwrap(),
+            run: 1,
+            operation: Operation::Img2vid,
+            priority: Priority::Normal,
+            status: if running { JobStatus::Running } else { JobStatus::Accepted },
+            created_at: start(),
+            started_at: None,
+            finished_at: None,
+            deadline_at: start() + SignedDuration::from_hours(1),
+            on_item_error: if skip { OnItemError::Skip } else { OnItemError::Fail },
+            items: states.into_iter().enumerate()
+                .map(|(at, state)| ItemRow { index: at as u16, item: format!("i{at}"), state })
+                .collect(),
+            parts: 1,
+            error: None,
+            usage: Usage::default(),
+            metadata: None,
+            body_sha256: "0".repeat(64),
+        },
+    )
+}
+
+fn stops() -> impl Strategy<Value = Option<Stop>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Stop::Cancel)),
+        Just(Some(Stop::Deadline)),
+        Just(Some(Stop::Abandon(Fault::new(Code::InternalError, "parked")))),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn run_ends_when_it_must_and_only_then(job in jobs(), stop in stops()) {
+        let counts = job.counts();
+        match run::verdict(&job, stop.as_ref()) {
+            Verdict::GoesOn => {
+                prop_assert!(stop.is_none());
+                prop_assert!(counts.pending() > 0);
+                prop_assert!(job.on_item_error == OnItemError::Skip || counts.failed == 0);
+            }
+            Verdict::AlreadyFinal => prop_assert!(job.status.is_final()),
+            Verdict::Ends { status, error } => {
+                prop_assert!(status.is_final());
+                prop_assert_eq!(status == JobStatus::Failed, error.is_some());
+                if status == JobStatus::Completed {
+                    prop_assert_eq!(counts.pending(), 0);
+                    prop_assert!(counts.stored > 0);
+                }
+                let end = run::ended(&job, status, error, start());
+                prop_assert_eq!(run::verdict(&end, stop.as_ref()), Verdict::AlreadyFinal);
+                let after = end.counts();
+                prop_assert_eq!((after.stored, after.failed, after.total),
+                    (counts.stored, counts.failed, counts.total), "conserved");
+                prop_assert!(end.items.iter().all(|row|
+                    !matches!(row.state, ItemState::Rendering | ItemState::Ready)));
+                match run::retried(&end, start(), start()) {
+                    None => prop_assert_eq!(counts.stored, counts.total),
+                    Some(next) => {
+                        prop_assert_eq!(next.run, 2);
+                        prop_assert_eq!(next.counts().stored, counts.stored, "what is stored stays");
+                        prop_assert_eq!(next.counts().failed, 0);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn delivery_is_total_final_and_bounded(
+        answers in prop::collection::vec((any::<u16>(), any::<Option<u64>>(), any::<bool>()), 30),
+        jitter in 0.0f64..1.0,
+    ) {
+        let mut status = DeliveryStatus::Pending;
+        let mut waited = Duration::ZERO;
+        let mut tries = 0;
+        for (code, after, silent) in answers {
+            let answer = if silent { Answer::NoAnswer } else {
+                Answer::Status { status: code, retry_after: after.map(Duration::from_secs) }
+            };
+            let before = status;
+            tries += 1;
+            let next = delivery::after(status, tries, answer, jitter);
+            status = next.status();
+            match before {
+                DeliveryStatus::Pending => {}
+                DeliveryStatus::Delivered | DeliveryStatus::Failed => prop_assert_eq!(status, before),
+            }
+            if let Next::RetryIn(pause) = next {
+                prop_assert!(pause >= Duration::from_secs(1));
+                waited += pause;
+            }
+        }
+        prop_assert!(status != DeliveryStatus::Pending, "ends within its tries");
+        prop_assert!(waited < Duration::from_secs(4 * 24 * 3600));
+    }
+}
+
+#[test]
+fn delivery_obeys_the_contract() {
+    let pending = DeliveryStatus::Pending;
+    let status = |status, retry_after| Answer::Status { status, retry_after };
+    assert_eq!(delivery::after(pending, 1, status(204, None), 0.5), Next::Delivered);
+    assert_eq!(delivery::after(pending, 1, status(410, None), 0.5), Next::Disable);
+    assert_eq!(
+        delivery::after(pending, 1, status(302, None), 0.5),
+        Next::RetryIn(Duration::from_secs(5))
+    );
+    assert_eq!(
+        delivery::after(pending, 2, status(429, Some(Duration::from_secs(60))), 0.5),
+        Next::RetryIn(Duration::from_secs(60))
+    );
+    assert_eq!(
+        delivery::after(pending, 2, status(503, Some(Duration::from_secs(90_000))), 0.5),
+        Next::RetryIn(Duration::from_secs(3600))
+    );
+    assert_eq!(delivery::after(pending, 10, Answer::NoAnswer, 0.5), Next::GiveUp);
+}
