@@ -79,6 +79,8 @@ pub struct Output {
     pub broken: u8,
     /// A pull is under way.
     pub pulling: bool,
+    /// It is the last one: under the rescue prefix first, then on the worker.
+    pub last: bool,
 }
 
 /// Where a watch stands.
@@ -247,7 +249,11 @@ impl Watch {
         }
         match event {
             Event::Polled(polled) => next.polled(polled, ctx, &mut commands),
-            Event::Announced { by_signal, outputs, failed } => {
+            Event::Announced {
+                by_signal,
+                outputs,
+                failed,
+            } => {
                 next.announced(*by_signal, outputs, failed, &mut commands);
             }
             Event::Stored(index) => {
@@ -277,7 +283,10 @@ impl Watch {
                 self.rescue(end, commands);
             }
             (Polled::Running { worker, retries }, Phase::Queued) => {
-                self.phase = Phase::Running { worker: worker.clone(), since: ctx.now };
+                self.phase = Phase::Running {
+                    worker: worker.clone(),
+                    since: ctx.now,
+                };
                 commands.push(Command::TellStarted);
                 if *retries > 0 {
                     let end = End::Lost(format!("RunPod ran it {retries} times again"));
@@ -315,7 +324,14 @@ impl Watch {
         }
         for index in outputs.intersection(&self.wanted) {
             if !self.outputs.contains_key(index) {
-                self.outputs.insert(*index, Output { broken: 0, pulling: true });
+                self.outputs.insert(
+                    *index,
+                    Output {
+                        broken: 0,
+                        pulling: true,
+                        last: false,
+                    },
+                );
                 commands.push(Command::Pull(*index));
             }
         }
@@ -324,12 +340,18 @@ impl Watch {
     fn pull_broke(&mut self, index: ItemIndex, ctx: &Ctx, commands: &mut Vec<Command>) {
         let closing = matches!(self.phase, Phase::Closing { .. });
         let rescuing = matches!(self.phase, Phase::Rescuing { .. });
-        let Some(output) = self.outputs.get_mut(&index) else { return };
+        let Some(output) = self.outputs.get_mut(&index) else {
+            return;
+        };
         output.broken = output.broken.saturating_add(1);
         output.pulling = false;
-        if closing {
+        if closing && output.last {
             // The rescue prefix and the worker were both tried: it is lost.
             self.outputs.remove(&index);
+        } else if closing {
+            output.pulling = true;
+            output.last = true;
+            commands.push(Command::PullRescued(index));
         } else if rescuing {
             // The listing decides where to look next.
         } else if output.broken < ctx.policy.pulls_max {
@@ -346,14 +368,21 @@ impl Watch {
     }
 
     fn rescue_listed(&mut self, found: &BTreeSet<ItemIndex>, commands: &mut Vec<Command>) {
-        let Phase::Rescuing { end } = &self.phase else { return };
+        let Phase::Rescuing { end } = &self.phase else {
+            return;
+        };
         self.phase = Phase::Closing { end: end.clone() };
         for index in found.intersection(&self.wanted) {
-            self.outputs.entry(*index).or_insert(Output { broken: 0, pulling: false });
+            self.outputs.entry(*index).or_insert(Output {
+                broken: 0,
+                pulling: false,
+                last: false,
+            });
         }
         for (index, output) in &mut self.outputs {
             if !output.pulling {
                 output.pulling = true;
+                output.last = true;
                 commands.push(Command::PullRescued(*index));
             }
         }

@@ -136,6 +136,9 @@ pub struct Fault {
 impl Fault {
     /// A fault with its code and its sentence.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self {
+            code,
+            detail: detail.into(),
+        }
     }
 }

@@ -83,13 +83,16 @@ pub fn after(status: DeliveryStatus, tries: u16, answer: Answer, jitter: f64) ->
         DeliveryStatus::Pending => {}
     }
     match answer {
-        Answer::Status { status: 200..=299, .. } => Next::Delivered,
+        Answer::Status {
+            status: 200..=299, ..
+        } => Next::Delivered,
         Answer::Status { status: 410, .. } => Next::Disable,
-        Answer::Status { status: 429 | 503, retry_after: Some(wanted) } => {
-            scheduled(tries, jitter).map_or(Next::GiveUp, |_| {
-                Next::RetryIn(wanted.clamp(Duration::from_secs(1), RETRY_AFTER_MAX))
-            })
-        }
+        Answer::Status {
+            status: 429 | 503,
+            retry_after: Some(wanted),
+        } => scheduled(tries, jitter).map_or(Next::GiveUp, |_| {
+            Next::RetryIn(wanted.clamp(Duration::from_secs(1), RETRY_AFTER_MAX))
+        }),
         Answer::Status { .. } | Answer::NoAnswer => {
             scheduled(tries, jitter).map_or(Next::GiveUp, Next::RetryIn)
         }

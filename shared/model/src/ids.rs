@@ -56,7 +56,8 @@ macro_rules! text_id {
 }
 
 fn lower_hex(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.bytes()
+        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 text_id!(
@@ -132,7 +133,11 @@ pub struct AttemptRef {
 
 impl fmt::Display for AttemptRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} run {} part {} attempt {}", self.job, self.run, self.part, self.attempt)
+        write!(
+            f,
+            "{} run {} part {} attempt {}",
+            self.job, self.run, self.part, self.attempt
+        )
     }
 }
 

@@ -185,8 +185,16 @@ impl Part {
     /// A part as planned.
     pub fn new(items: impl IntoIterator<Item = ItemIndex>) -> Self {
         let open: BTreeMap<_, _> = items.into_iter().map(|index| (index, 0)).collect();
-        let phase = if open.is_empty() { Phase::Done } else { Phase::Waiting };
-        Self { open, attempt: 1, phase }
+        let phase = if open.is_empty() {
+            Phase::Done
+        } else {
+            Phase::Waiting
+        };
+        Self {
+            open,
+            attempt: 1,
+            phase,
+        }
     }
 
     fn items(&self) -> Vec<ItemIndex> {
@@ -196,10 +204,15 @@ impl Part {
     /// What the state alone obliges us to; a redelivery or a slow scan does it again.
     pub fn owed(&self) -> Option<Command> {
         match &self.phase {
-            Phase::Waiting => Some(Command::Queue { attempt: self.attempt, after: Duration::ZERO }),
-            Phase::Submitting { nonce } => {
-                Some(Command::Watch { nonce: nonce.clone(), runpod_id: None, items: self.items() })
-            }
+            Phase::Waiting => Some(Command::Queue {
+                attempt: self.attempt,
+                after: Duration::ZERO,
+            }),
+            Phase::Submitting { nonce } => Some(Command::Watch {
+                nonce: nonce.clone(),
+                runpod_id: None,
+                items: self.items(),
+            }),
             Phase::InFlight { nonce, runpod_id } => Some(Command::Watch {
                 nonce: nonce.clone(),
                 runpod_id: runpod_id.clone(),
@@ -215,19 +228,33 @@ impl Part {
             Event::Granted { attempt, nonce } => self.granted(*attempt, nonce),
             Event::Refused { nonce } => self.refused(nonce),
             Event::Submitted { nonce, runpod_id } => self.submitted(nonce, runpod_id.as_ref()),
-            Event::Ended { nonce, spent, settled, faults } => {
-                self.ended(nonce, *spent, settled, faults, ctx)
-            }
+            Event::Ended {
+                nonce,
+                spent,
+                settled,
+                faults,
+            } => self.ended(nonce, *spent, settled, faults, ctx),
             Event::RunOver => self.run_over(),
         }
     }
 
     fn stay(&self, note: Note, commands: Vec<Command>) -> Step {
-        Step { next: self.clone(), commands, note }
+        Step {
+            next: self.clone(),
+            commands,
+            note,
+        }
     }
 
     fn move_to(&self, phase: Phase, commands: Vec<Command>) -> Step {
-        Step { next: Self { phase, ..self.clone() }, commands, note: Note::Advanced }
+        Step {
+            next: Self {
+                phase,
+                ..self.clone()
+            },
+            commands,
+            note: Note::Advanced,
+        }
     }
 
     fn granted(&self, attempt: u16, nonce: &Nonce) -> Step {
@@ -236,16 +263,28 @@ impl Part {
         }
         match &self.phase {
             Phase::Waiting => self.move_to(
-                Phase::Submitting { nonce: nonce.clone() },
-                vec![Command::Post { nonce: nonce.clone(), items: self.items() }],
+                Phase::Submitting {
+                    nonce: nonce.clone(),
+                },
+                vec![Command::Post {
+                    nonce: nonce.clone(),
+                    items: self.items(),
+                }],
             ),
             // The process that posted it died: it may be running. Never post it again under its
             // token; the watch finds out.
             Phase::Submitting { nonce } => self.move_to(
-                Phase::InFlight { nonce: nonce.clone(), runpod_id: None },
+                Phase::InFlight {
+                    nonce: nonce.clone(),
+                    runpod_id: None,
+                },
                 vec![
                     Command::ReturnGrant,
-                    Command::Watch { nonce: nonce.clone(), runpod_id: None, items: self.items() },
+                    Command::Watch {
+                        nonce: nonce.clone(),
+                        runpod_id: None,
+                        items: self.items(),
+                    },
                 ],
             ),
             Phase::InFlight { .. } => {
@@ -259,35 +298,58 @@ impl Part {
 
     fn refused(&self, nonce: &Nonce) -> Step {
         match &self.phase {
-            Phase::Submitting { nonce: current } if current == nonce => {
-                self.move_to(Phase::Waiting, vec![Command::FreeSlot { nonce: nonce.clone() }])
-            }
-            Phase::Done => self
-                .stay(Note::AlreadyFinal, vec![Command::FreeSlot { nonce: nonce.clone() }]),
-            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => {
-                self.stay(Note::Stale, vec![Command::FreeSlot { nonce: nonce.clone() }])
-            }
+            Phase::Submitting { nonce: current } if current == nonce => self.move_to(
+                Phase::Waiting,
+                vec![Command::FreeSlot {
+                    nonce: nonce.clone(),
+                }],
+            ),
+            Phase::Done => self.stay(
+                Note::AlreadyFinal,
+                vec![Command::FreeSlot {
+                    nonce: nonce.clone(),
+                }],
+            ),
+            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => self.stay(
+                Note::Stale,
+                vec![Command::FreeSlot {
+                    nonce: nonce.clone(),
+                }],
+            ),
         }
     }
 
     fn submitted(&self, nonce: &Nonce, runpod_id: Option<&RunPodId>) -> Step {
         match &self.phase {
             Phase::Submitting { nonce: current } if current == nonce => self.move_to(
-                Phase::InFlight { nonce: nonce.clone(), runpod_id: runpod_id.cloned() },
+                Phase::InFlight {
+                    nonce: nonce.clone(),
+                    runpod_id: runpod_id.cloned(),
+                },
                 vec![Command::Watch {
                     nonce: nonce.clone(),
                     runpod_id: runpod_id.cloned(),
                     items: self.items(),
                 }],
             ),
-            Phase::InFlight { nonce: current, runpod_id: known } if current == nonce => {
+            Phase::InFlight {
+                nonce: current,
+                runpod_id: known,
+            } if current == nonce => {
                 let better = known.clone().or_else(|| runpod_id.cloned());
                 let next = Self {
-                    phase: Phase::InFlight { nonce: nonce.clone(), runpod_id: better },
+                    phase: Phase::InFlight {
+                        nonce: nonce.clone(),
+                        runpod_id: better,
+                    },
                     ..self.clone()
                 };
                 let commands = next.owed().into_iter().collect();
-                Step { next, commands, note: Note::Repeated }
+                Step {
+                    next,
+                    commands,
+                    note: Note::Repeated,
+                }
             }
             Phase::Done => self.stay(Note::AlreadyFinal, unwanted(runpod_id)),
             Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => {
@@ -304,7 +366,9 @@ impl Part {
         faults: &BTreeMap<ItemIndex, (Fault, bool)>,
         ctx: &Ctx,
     ) -> Step {
-        let free = Command::FreeSlot { nonce: nonce.clone() };
+        let free = Command::FreeSlot {
+            nonce: nonce.clone(),
+        };
         let current = match &self.phase {
             Phase::Submitting { nonce: current } | Phase::InFlight { nonce: current, .. } => {
                 current == nonce
@@ -329,32 +393,59 @@ impl Part {
             }
             let tries = if spent { tries + 1 } else { *tries };
             match judge(tries, faults.get(index), &ctx.policy) {
-                Some(fault) => commands.push(Command::FailItem { index: *index, fault }),
+                Some(fault) => commands.push(Command::FailItem {
+                    index: *index,
+                    fault,
+                }),
                 None => {
                     open.insert(*index, tries);
                 }
             }
         }
         if open.is_empty() {
-            let next = Self { open, attempt: self.attempt, phase: Phase::Done };
-            return Step { next, commands, note: Note::Advanced };
+            let next = Self {
+                open,
+                attempt: self.attempt,
+                phase: Phase::Done,
+            };
+            return Step {
+                next,
+                commands,
+                note: Note::Advanced,
+            };
         }
         let attempt = self.attempt.saturating_add(1);
         let tries = open.values().copied().max().unwrap_or(0);
-        commands.push(Command::Queue { attempt, after: pause(tries, ctx) });
-        Step { next: Self { open, attempt, phase: Phase::Waiting }, commands, note: Note::Advanced }
+        commands.push(Command::Queue {
+            attempt,
+            after: pause(tries, ctx),
+        });
+        Step {
+            next: Self {
+                open,
+                attempt,
+                phase: Phase::Waiting,
+            },
+            commands,
+            note: Note::Advanced,
+        }
     }
 
     fn run_over(&self) -> Step {
         match &self.phase {
             Phase::Done => self.stay(Note::AlreadyFinal, Vec::new()),
             Phase::Waiting => self.move_to(Phase::Done, Vec::new()),
-            Phase::Submitting { nonce } => {
-                self.move_to(Phase::Done, vec![Command::FreeSlot { nonce: nonce.clone() }])
-            }
+            Phase::Submitting { nonce } => self.move_to(
+                Phase::Done,
+                vec![Command::FreeSlot {
+                    nonce: nonce.clone(),
+                }],
+            ),
             Phase::InFlight { nonce, runpod_id } => {
                 let mut commands = unwanted(runpod_id.as_ref());
-                commands.push(Command::FreeSlot { nonce: nonce.clone() });
+                commands.push(Command::FreeSlot {
+                    nonce: nonce.clone(),
+                });
                 self.move_to(Phase::Done, commands)
             }
         }
@@ -362,7 +453,12 @@ impl Part {
 }
 
 fn unwanted(runpod_id: Option<&RunPodId>) -> Vec<Command> {
-    runpod_id.map(|id| Command::CancelAttempt { runpod_id: id.clone() }).into_iter().collect()
+    runpod_id
+        .map(|id| Command::CancelAttempt {
+            runpod_id: id.clone(),
+        })
+        .into_iter()
+        .collect()
 }
 
 /// Whether an item that is not settled fails for good now.
@@ -371,7 +467,10 @@ fn judge(tries: u8, fault: Option<&(Fault, bool)>, policy: &PartPolicy) -> Optio
         Some((fault, true)) => Some(fault.clone()),
         Some((fault, false)) if tries >= policy.attempts_per_item_max => Some(Fault::new(
             Code::AttemptsExhausted,
-            format!("failed in {tries} attempts; the last said: {}", fault.detail),
+            format!(
+                "failed in {tries} attempts; the last said: {}",
+                fault.detail
+            ),
         )),
         None if tries >= policy.attempts_per_item_max => Some(Fault::new(
             Code::AttemptsExhausted,
@@ -388,6 +487,11 @@ fn pause(tries: u8, ctx: &Ctx) -> Duration {
     if tries == 0 {
         return Duration::ZERO;
     }
-    let doubled = ctx.policy.retry_pause.saturating_mul(1 << (tries - 1).min(16));
-    doubled.min(ctx.policy.retry_pause_max).mul_f64(0.5 + 0.5 * ctx.jitter.clamp(0.0, 1.0))
+    let doubled = ctx
+        .policy
+        .retry_pause
+        .saturating_mul(1 << (tries - 1).min(16));
+    doubled
+        .min(ctx.policy.retry_pause_max)
+        .mul_f64(0.5 + 0.5 * ctx.jitter.clamp(0.0, 1.0))
 }

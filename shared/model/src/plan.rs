@@ -94,7 +94,10 @@ fn balance(items: &[ItemWork], count: usize) -> Vec<PartPlan> {
     members
         .into_iter()
         .enumerate()
-        .map(|(part, items)| PartPlan { part: part as u16, items })
+        .map(|(part, items)| PartPlan {
+            part: part as u16,
+            items,
+        })
         .collect()
 }
 
@@ -112,7 +115,13 @@ mod tests {
         let policy = PlanPolicy::default();
         assert_eq!(plan(&equal(50, 60), &policy).len(), 1);
         let split = plan(&equal(51, 60), &policy);
-        assert_eq!(split.iter().map(|part| part.items.len()).collect::<Vec<_>>(), [17, 17, 17]);
+        assert_eq!(
+            split
+                .iter()
+                .map(|part| part.items.len())
+                .collect::<Vec<_>>(),
+            [17, 17, 17]
+        );
     }
 
     #[test]
@@ -122,7 +131,10 @@ mod tests {
         let parts = plan(&equal(40, 18_000), &policy);
         for part in &parts {
             let frames = part.items.len() as u64 * 18_000;
-            assert!(estimate(frames, &policy) <= policy.part_work_max, "{part:?}");
+            assert!(
+                estimate(frames, &policy) <= policy.part_work_max,
+                "{part:?}"
+            );
         }
     }
 

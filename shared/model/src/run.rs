@@ -45,12 +45,18 @@ pub fn verdict(job: &JobSnapshot, stop: Option<&Stop>) -> Verdict {
     if counts.pending() == 0 {
         return match failed {
             Some((row, fault)) if counts.stored == 0 => failed_by(row, fault),
-            Some(_) | None => Verdict::Ends { status: JobStatus::Completed, error: None },
+            Some(_) | None => Verdict::Ends {
+                status: JobStatus::Completed,
+                error: None,
+            },
         };
     }
     match stop {
         None => Verdict::GoesOn,
-        Some(Stop::Cancel) => Verdict::Ends { status: JobStatus::Cancelled, error: None },
+        Some(Stop::Cancel) => Verdict::Ends {
+            status: JobStatus::Cancelled,
+            error: None,
+        },
         Some(Stop::Deadline) => Verdict::Ends {
             status: JobStatus::Failed,
             error: Some(Fault::new(
@@ -64,9 +70,10 @@ pub fn verdict(job: &JobSnapshot, stop: Option<&Stop>) -> Verdict {
                 ),
             )),
         },
-        Some(Stop::Abandon(fault)) => {
-            Verdict::Ends { status: JobStatus::Failed, error: Some(fault.clone()) }
-        }
+        Some(Stop::Abandon(fault)) => Verdict::Ends {
+            status: JobStatus::Failed,
+            error: Some(fault.clone()),
+        },
     }
 }
 
@@ -113,7 +120,11 @@ pub fn ended(
 
 /// The next run of an ended job: what is stored stays, the rest is open again. `None` when there
 /// is nothing to do or the run has not ended.
-pub fn retried(end: &JobSnapshot, accepted_at: Timestamp, deadline_at: Timestamp) -> Option<JobSnapshot> {
+pub fn retried(
+    end: &JobSnapshot,
+    accepted_at: Timestamp,
+    deadline_at: Timestamp,
+) -> Option<JobSnapshot> {
     let counts = end.counts();
     if !end.status.is_final() || counts.stored == counts.total {
         return None;

@@ -64,8 +64,14 @@ mod tests {
     #[test]
     fn ids_follow_from_what_they_name() {
         let job = JobId::from_random(1);
-        assert_eq!(event_id(&job, 1, "job.completed", 7), event_id(&job, 1, "job.completed", 7));
-        assert_ne!(event_id(&job, 1, "job.completed", 7), event_id(&job, 2, "job.completed", 7));
+        assert_eq!(
+            event_id(&job, 1, "job.completed", 7),
+            event_id(&job, 1, "job.completed", 7)
+        );
+        assert_ne!(
+            event_id(&job, 1, "job.completed", 7),
+            event_id(&job, 2, "job.completed", 7)
+        );
         assert_ne!(delivery_id("evt_1", "whe_1"), delivery_id("evt_1", "whe_2"));
     }
 }

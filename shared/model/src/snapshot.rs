@@ -130,7 +130,10 @@ pub struct JobSnapshot {
 impl JobSnapshot {
     /// Items by where they stand.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { total: self.items.len() as u32, ..Counts::default() };
+        let mut counts = Counts {
+            total: self.items.len() as u32,
+            ..Counts::default()
+        };
         for row in &self.items {
             match row.state {
                 ItemState::Stored(_) => counts.stored += 1,

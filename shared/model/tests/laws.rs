@@ -19,7 +19,10 @@ const ITEMS: u16 = 5;
 // --- parts -------------------------------------------------------------------------------------
 
 fn part_ctx() -> part::Ctx {
-    part::Ctx { policy: PartPolicy::default(), jitter: 0.5 }
+    part::Ctx {
+        policy: PartPolicy::default(),
+        jitter: 0.5,
+    }
 }
 
 fn nonces() -> impl Strategy<Value = Nonce> {
@@ -231,7 +234,7 @@ proptest! {
         for _ in 0..3 {
             watch = watch.step(&attempt::Event::Tick, &late).next;
             watch = watch.step(&attempt::Event::RescueListed(BTreeSet::new()), &late).next;
-            for index in 0..ITEMS {
+            for index in (0..ITEMS).chain(0..ITEMS) {
                 watch = watch.step(&attempt::Event::PullBroke(index), &late).next;
             }
         }
@@ -266,7 +269,12 @@ fn item_states() -> impl Strategy<Value = ItemState> {
         Just(ItemState::Rendering),
         Just(ItemState::Ready),
         Just(ItemState::Stored(StoredOutput {
-            key: "k".into(), bytes: 1, sha256: "0".repeat(64), duration_s: 1.0, run: 1, attempt: 1,
+            key: "k".into(),
+            bytes: 1,
+            sha256: "0".repeat(64),
+            duration_s: 1.0,
+            run: 1,
+            attempt: 1,
             source: OutputSource::PulledInProgress,
         })),
         Just(ItemState::Failed(Fault::new(Code::NotAnImage, "no"))),
@@ -274,29 +282,46 @@ fn item_states() -> impl Strategy<Value = ItemState> {
 }
 
 fn jobs() -> impl Strategy<Value = JobSnapshot> {
-    (prop::collection::vec(item_states(), 1..8), any::<bool>(), any::<bool>()).prop_map(
-        |(states, skip, running)| JobSnapshot {
+    (
+        prop::collection::vec(item_states(), 1..8),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(states, skip, running)| JobSnapshot {
             job: JobId::from_random(1),
             tenant: "acme".parse().unwrap(),
             run: 1,
             operation: Operation::Img2vid,
             priority: Priority::Normal,
-            status: if running { JobStatus::Running } else { JobStatus::Accepted },
+            status: if running {
+                JobStatus::Running
+            } else {
+                JobStatus::Accepted
+            },
             created_at: start(),
             started_at: None,
             finished_at: None,
             deadline_at: start() + SignedDuration::from_hours(1),
-            on_item_error: if skip { OnItemError::Skip } else { OnItemError::Fail },
-            items: states.into_iter().enumerate()
-                .map(|(at, state)| ItemRow { index: at as u16, item: format!("i{at}"), state })
+            on_item_error: if skip {
+                OnItemError::Skip
+            } else {
+                OnItemError::Fail
+            },
+            items: states
+                .into_iter()
+                .enumerate()
+                .map(|(at, state)| ItemRow {
+                    index: at as u16,
+                    item: format!("i{at}"),
+                    state,
+                })
                 .collect(),
             parts: 1,
             error: None,
             usage: Usage::default(),
             metadata: None,
             body_sha256: "0".repeat(64),
-        },
-    )
+        })
 }
 
 fn stops() -> impl Strategy<Value = Option<Stop>> {
@@ -304,7 +329,10 @@ fn stops() -> impl Strategy<Value = Option<Stop>> {
         Just(None),
         Just(Some(Stop::Cancel)),
         Just(Some(Stop::Deadline)),
-        Just(Some(Stop::Abandon(Fault::new(Code::InternalError, "parked")))),
+        Just(Some(Stop::Abandon(Fault::new(
+            Code::InternalError,
+            "parked"
+        )))),
     ]
 }
 
@@ -378,9 +406,18 @@ proptest! {
 #[test]
 fn delivery_obeys_the_contract() {
     let pending = DeliveryStatus::Pending;
-    let status = |status, retry_after| Answer::Status { status, retry_after };
-    assert_eq!(delivery::after(pending, 1, status(204, None), 0.5), Next::Delivered);
-    assert_eq!(delivery::after(pending, 1, status(410, None), 0.5), Next::Disable);
+    let status = |status, retry_after| Answer::Status {
+        status,
+        retry_after,
+    };
+    assert_eq!(
+        delivery::after(pending, 1, status(204, None), 0.5),
+        Next::Delivered
+    );
+    assert_eq!(
+        delivery::after(pending, 1, status(410, None), 0.5),
+        Next::Disable
+    );
     assert_eq!(
         delivery::after(pending, 1, status(302, None), 0.5),
         Next::RetryIn(Duration::from_secs(5))
@@ -390,8 +427,16 @@ fn delivery_obeys_the_contract() {
         Next::RetryIn(Duration::from_secs(60))
     );
     assert_eq!(
-        delivery::after(pending, 2, status(503, Some(Duration::from_secs(90_000))), 0.5),
+        delivery::after(
+            pending,
+            2,
+            status(503, Some(Duration::from_secs(90_000))),
+            0.5
+        ),
         Next::RetryIn(Duration::from_secs(3600))
     );
-    assert_eq!(delivery::after(pending, 10, Answer::NoAnswer, 0.5), Next::GiveUp);
+    assert_eq!(
+        delivery::after(pending, 10, Answer::NoAnswer, 0.5),
+        Next::GiveUp
+    );
 }

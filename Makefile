@@ -1,0 +1,45 @@
+# The front door. `make help` lists what there is; CI calls the same targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help lint fmt test demo up down bench generate servers servers-stop demo-build
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+lint: ## formatting, clippy, dependency rules, the house style; warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	scripts/cargo-deny.sh check bans licenses sources
+	scripts/lint.sh
+
+fmt: ## format everything
+	cargo fmt --all
+
+test: ## every test of the workspace against real servers, which it starts and stops
+	scripts/test.sh
+
+servers: ## start RabbitMQ and Redis for tests (data under .dev/test)
+	scripts/servers.sh start .dev/test
+
+servers-stop: ## stop them and delete their data
+	scripts/servers.sh clean .dev/test
+
+demo-build:
+	cargo build --profile demo --workspace --bins
+
+demo: demo-build ## the main job, end to end: services, servers and an emulated RunPod; at most 3 minutes after the build
+	target/demo/photofinish-demo demo
+
+up: demo-build ## start the same and leave it running; writes .dev/env
+	target/demo/photofinish-demo up
+
+down: ## stop what `up` started, also after a crash
+	test -x target/demo/photofinish-demo || $(MAKE) demo-build
+	target/demo/photofinish-demo down
+
+bench: ## measure
+	cargo bench --workspace
+
+generate: ## write docs/contracts and what else is generated
+	scripts/generate.sh

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace. Servers that are not running are started, and stopped again in the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=.dev/test
+
+# Tests start the services as processes of their own.
+cargo build --workspace --bins
+
+if [ "$(scripts/servers.sh status $dir | grep -c ' runs, pid')" -lt 2 ]; then
+  trap 'scripts/servers.sh clean $dir' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+fi
+scripts/servers.sh start $dir
+
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace
+  cargo test --workspace --doc --quiet
+else
+  cargo test --workspace
+fi

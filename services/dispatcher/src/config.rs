@@ -1,0 +1,221 @@
+//! Settings as written → configuration as used, all errors at once.
+
+use photofinish_contract::token::TokenKeys;
+use photofinish_jobstore::config::RedisSection;
+use photofinish_model::plan::PlanPolicy;
+use photofinish_objects::config::S3Section;
+use photofinish_runtime::Service;
+use photofinish_runtime::config::de;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// The service with its embedded defaults.
+pub fn service() -> Service<Settings> {
+    let defaults = [
+        include_str!("defaults.toml"),
+        photofinish_broker::DEFAULTS,
+        photofinish_jobstore::config::DEFAULTS,
+        photofinish_objects::config::DEFAULTS,
+    ];
+    Service::new("dispatcher", defaults.concat().leak())
+        .env_aliases(&[
+            ("RUNPOD_ENDPOINT_BASE_URL", "runpod.base_url"),
+            ("RUNPOD_API_KEY", "runpod.api_key"),
+            ("RUNPOD_ENDPOINT_ID", "runpod.endpoint_id"),
+        ])
+        .env_aliases(photofinish_objects::config::ENV_ALIASES)
+        .checked_by(|settings| Config::of(settings).err().unwrap_or_default())
+}
+
+/// The settings as they are written; `defaults.toml` describes each.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct Settings {
+    pub runpod: RunPodSection,
+    pub race: RaceSection,
+    pub plan: PlanSection,
+    pub attempts: AttemptsSection,
+    pub signals: SignalsSection,
+    pub tokens: TokensSection,
+    pub usage: UsageSection,
+    pub dispatcher: DispatcherSection,
+    pub broker: photofinish_broker::Settings,
+    pub redis: RedisSection,
+    pub s3: S3Section,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct RunPodSection {
+    pub base_url: String,
+    pub api_key: SecretString,
+    pub endpoint_id: String,
+    pub workers_max: u32,
+    pub per_worker: u32,
+    pub backlog: u32,
+    #[serde(deserialize_with = "de::seconds", rename = "execution_timeout_s")]
+    pub execution_timeout: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "queue_wait_max_s")]
+    pub queue_wait_max: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct RaceSection {
+    #[serde(deserialize_with = "de::seconds", rename = "linger_s")]
+    pub linger: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "first_contact_s")]
+    pub first_contact: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "rescue_reserve_s")]
+    pub rescue_reserve: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct PlanSection {
+    pub split_over: u16,
+    pub parallel_max: u16,
+    #[serde(deserialize_with = "de::seconds", rename = "part_work_max_s")]
+    pub part_work_max: Duration,
+    pub frames_per_second: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct AttemptsSection {
+    pub per_item_max: u8,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct SignalsSection {
+    pub public_url: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct TokensSection {
+    pub keys: SecretString,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct UsageSection {
+    pub usd_per_gpu_second: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct DispatcherSection {
+    pub concurrency: u16,
+    pub submits_max: usize,
+}
+
+/// The settings as they are used: typed and checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// RunPod's endpoint.
+    pub endpoint_id: String,
+    /// Attempts in flight there at most.
+    pub capacity: u32,
+    /// RunPod ends an attempt after this.
+    pub execution_timeout: Duration,
+    /// The longest wait in RunPod's queue.
+    pub queue_wait_max: Duration,
+    /// The longest wait of a worker to be fetched from.
+    pub linger: Duration,
+    /// The longest wait of a worker for somebody to come at all.
+    pub first_contact: Duration,
+    /// So long before its timeout a worker pushes.
+    pub rescue_reserve: Duration,
+    /// How jobs are split.
+    pub plan: PlanPolicy,
+    /// Attempts of an item.
+    pub attempts_per_item_max: u8,
+    /// Our address for workers and RunPod.
+    pub public_url: Option<String>,
+    /// Keys of tokens.
+    pub tokens: TokenKeys,
+    /// US dollars.
+    pub usd_per_gpu_second: Option<f64>,
+    /// Messages of a queue handled at once.
+    pub concurrency: u16,
+    /// Submits under way at once.
+    pub submits_max: usize,
+    /// Lanes of each priority.
+    pub lanes: u16,
+}
+
+impl Config {
+    /// Checks the settings; every error names its path.
+    pub fn of(settings: &Settings) -> Result<Self, Vec<String>> {
+        let mut errors = Vec::new();
+        let runpod = &settings.runpod;
+        if runpod.endpoint_id.is_empty() {
+            errors.push("runpod.endpoint_id: must be set (RUNPOD_ENDPOINT_ID)".to_owned());
+        }
+        if runpod.api_key.expose_secret().is_empty() {
+            errors.push("runpod.api_key: must be set (RUNPOD_API_KEY)".to_owned());
+        }
+        let needed = settings.race.linger + settings.race.rescue_reserve;
+        if runpod.execution_timeout < needed {
+            errors.push(
+                "runpod.execution_timeout_s: must leave room for race.linger_s and \
+                 race.rescue_reserve_s"
+                    .to_owned(),
+            );
+        }
+        let capacity = runpod
+            .workers_max
+            .saturating_mul(runpod.per_worker.max(1))
+            .saturating_add(runpod.backlog)
+            .max(1);
+        errors.extend(settings.s3.settings().err().unwrap_or_default());
+        errors.extend(settings.redis.settings().err().unwrap_or_default());
+        match TokenKeys::from_base64(settings.tokens.keys.expose_secret()) {
+            Ok(tokens) if errors.is_empty() => Ok(Self {
+                endpoint_id: runpod.endpoint_id.clone(),
+                capacity,
+                execution_timeout: runpod.execution_timeout,
+                queue_wait_max: runpod.queue_wait_max,
+                linger: settings.race.linger,
+                first_contact: settings.race.first_contact,
+                rescue_reserve: settings.race.rescue_reserve,
+                plan: PlanPolicy {
+                    split_over: settings.plan.split_over,
+                    parallel_max: settings.plan.parallel_max.max(1),
+                    part_work_max: settings.plan.part_work_max.max(Duration::from_secs(1)),
+                    frames_per_second: settings.plan.frames_per_second,
+                },
+                attempts_per_item_max: settings.attempts.per_item_max.max(1),
+                public_url: public_url(&settings.signals.public_url),
+                tokens,
+                usd_per_gpu_second: Some(settings.usage.usd_per_gpu_second)
+                    .filter(|usd| *usd >= 0.0),
+                concurrency: settings.dispatcher.concurrency.max(1),
+                submits_max: settings.dispatcher.submits_max.max(1),
+                lanes: settings.broker.lanes,
+            }),
+            Ok(_) => Err(errors),
+            Err(error) => {
+                errors.push(format!("tokens.keys: {error}"));
+                Err(errors)
+            }
+        }
+    }
+}
+
+fn public_url(text: &str) -> Option<String> {
+    let trimmed = text.trim_end_matches('/');
+    (!trimmed.is_empty()).then(|| trimmed.to_owned())
+}

@@ -1,0 +1,107 @@
+//! A stored part: read, stepped, swapped; then its commands are carried out by the caller.
+
+use crate::core::Core;
+use crate::error::Error;
+use photofinish_jobstore::Swap;
+use photofinish_model::part::{Ctx, Event, Part, PartPolicy, Step};
+use photofinish_model::{ItemState, JobId, JobSnapshot};
+use photofinish_objects::RunDoc;
+
+/// Steps are taken again so often when another process was faster.
+const SWAPS_MAX: usize = 8;
+
+impl Core {
+    /// A part as it is stored, or as the plan and the settled items make it when Redis was emptied.
+    async fn load_part(
+        &self,
+        doc: &RunDoc,
+        job: &JobSnapshot,
+        part: u16,
+        attempt: u16,
+    ) -> Result<(Option<String>, Part), Error> {
+        if let Some(text) = self.jobstore.part(&doc.job, doc.run, part).await? {
+            let part = serde_json::from_str(&text).map_err(Error::Record)?;
+            return Ok((Some(text), part));
+        }
+        let planned = doc.plan.iter().find(|plan| plan.part == part);
+        let items = planned.map(|plan| plan.items.clone()).unwrap_or_default();
+        let open = items.into_iter().filter(|index| {
+            let row = job.items.get(usize::from(*index));
+            row.is_some_and(|row| !row.state.is_settled())
+        });
+        let mut part = Part::new(open);
+        part.attempt = attempt.max(1);
+        Ok((None, part))
+    }
+
+    /// Decides what an event means for a part and stores it; the commands are the caller's to do.
+    pub async fn step_part(
+        &self,
+        doc: &RunDoc,
+        job: &JobSnapshot,
+        part: u16,
+        attempt: u16,
+        event: &Event,
+    ) -> Result<Step, Error> {
+        for _ in 0..SWAPS_MAX {
+            let (stored, state) = self.load_part(doc, job, part, attempt).await?;
+            let ctx = Ctx {
+                policy: self.part_policy(),
+                jitter: photofinish_runtime::clock::jitter(),
+            };
+            let step = state.step(event, &ctx);
+            let next = serde_json::to_string(&step.next)?;
+            if stored.as_deref() == Some(next.as_str()) {
+                return Ok(step);
+            }
+            let swap = self
+                .jobstore
+                .part_cas(&doc.job, doc.run, part, stored.as_deref(), &next)
+                .await?;
+            match swap {
+                Swap::Swapped => {
+                    tracing::debug!(job = %doc.job, part, note = ?step.note, "part stepped");
+                    return Ok(step);
+                }
+                Swap::Lost(_) => {}
+            }
+        }
+        Err(Error::Contended {
+            job: doc.job.clone(),
+            part,
+        })
+    }
+
+    /// Every part as it is stored now; parts that are not stored are left out.
+    pub async fn stored_parts(
+        &self,
+        job: &JobId,
+        run: u32,
+        count: u16,
+    ) -> Result<Vec<Part>, Error> {
+        let mut parts = Vec::new();
+        for part in 0..count {
+            if let Some(text) = self.jobstore.part(job, run, part).await? {
+                parts.push(serde_json::from_str(&text).map_err(Error::Record)?);
+            }
+        }
+        Ok(parts)
+    }
+
+    fn part_policy(&self) -> PartPolicy {
+        PartPolicy {
+            attempts_per_item_max: self.config.attempts_per_item_max,
+            ..PartPolicy::default()
+        }
+    }
+}
+
+/// Items of a job to which nothing more happens.
+pub fn settled(job: &JobSnapshot) -> std::collections::BTreeSet<u16> {
+    let settled = |state: &ItemState| state.is_settled();
+    job.items
+        .iter()
+        .filter(|row| settled(&row.state))
+        .map(|row| row.index)
+        .collect()
+}

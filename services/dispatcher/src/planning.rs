@@ -1,0 +1,164 @@
+//! From an admitted request to a planned run: the documents, the record, the queued parts.
+
+use crate::core::Core;
+use crate::error::Error;
+use jiff::{SignedDuration, Timestamp};
+use photofinish_contract::event::EventType;
+use photofinish_contract::messages::{JobAccepted, PartReady, Receiver, RequestRef};
+use photofinish_contract::request::{JobRequest, Task, frame_count};
+use photofinish_jobstore::{Created, Swap};
+use photofinish_model::part::{Command, Part};
+use photofinish_model::plan::{ItemWork, plan};
+use photofinish_model::sequence::Moment;
+use photofinish_model::{ItemRow, JobSnapshot, run};
+use photofinish_objects::RunDoc;
+
+impl Core {
+    /// Plans run 1 of an admitted job, once: a redelivery uses the plan that is stored.
+    pub async fn plan_first_run(&self, accepted: &JobAccepted) -> Result<RunDoc, Error> {
+        if let Some(doc) = self.objects.run(&accepted.tenant, &accepted.job, 1).await? {
+            return Ok(doc);
+        }
+        let request = match &accepted.request {
+            RequestRef::Inline(request) => (**request).clone(),
+            RequestRef::Stored { sha256 } => self
+                .objects
+                .request(&accepted.tenant, &accepted.job, sha256)
+                .await?
+                .ok_or_else(|| Error::Missing {
+                    what: "the request",
+                    job: accepted.job.clone(),
+                })?,
+        };
+        let receivers = request
+            .webhook_url
+            .iter()
+            .map(|url| Receiver::JobUrl { url: url.clone() })
+            .collect();
+        let deadline = SignedDuration::from_secs(i64::from(request.deadline_s));
+        let doc = RunDoc {
+            job: accepted.job.clone(),
+            tenant: accepted.tenant.clone(),
+            run: 1,
+            plan: plan(&works(&request, &[]), &self.config.plan),
+            request,
+            receivers,
+            accepted_at: accepted.accepted_at,
+            deadline_at: accepted.accepted_at + deadline,
+            created_at: accepted.accepted_at,
+            body_sha256: accepted.body_sha256.clone(),
+            carried: Vec::new(),
+        };
+        Ok(self.objects.put_run(&doc).await?)
+    }
+
+    /// Plans the run after an ended one, for what did not succeed. `None`: nothing to do.
+    pub async fn plan_retry(
+        &self,
+        end: &JobSnapshot,
+        accepted_at: Timestamp,
+    ) -> Result<Option<RunDoc>, Error> {
+        let next = end.run + 1;
+        if let Some(doc) = self.objects.run(&end.tenant, &end.job, next).await? {
+            return Ok(Some(doc));
+        }
+        let missing = || Error::Missing {
+            what: "the last run",
+            job: end.job.clone(),
+        };
+        let last = self
+            .objects
+            .run(&end.tenant, &end.job, end.run)
+            .await?
+            .ok_or_else(missing)?;
+        let deadline = SignedDuration::from_secs(i64::from(last.request.deadline_s));
+        let Some(snapshot) = run::retried(end, accepted_at, accepted_at + deadline) else {
+            return Ok(None);
+        };
+        let carried: Vec<ItemRow> = snapshot
+            .items
+            .into_iter()
+            .filter(|row| row.state.is_settled())
+            .collect();
+        let doc = RunDoc {
+            run: next,
+            plan: plan(&works(&last.request, &carried), &self.config.plan),
+            accepted_at,
+            deadline_at: accepted_at + deadline,
+            carried,
+            ..last
+        };
+        Ok(Some(self.objects.put_run(&doc).await?))
+    }
+
+    /// Makes a planned run live: record, deadline, parts, event, messages. May be repeated.
+    pub async fn start_run(&self, doc: &RunDoc) -> Result<(), Error> {
+        let fresh = doc.initial_snapshot();
+        let (Created::Created | Created::Exists) = self.jobstore.create(&fresh).await?;
+        self.jobstore
+            .deadline_set(&doc.job, &doc.tenant, doc.run, doc.deadline_at)
+            .await?;
+        let Some(job) = self.load(&doc.tenant, &doc.job, doc.run).await? else {
+            return Err(Error::Missing {
+                what: "the record",
+                job: doc.job.clone(),
+            });
+        };
+        if job.run != doc.run || job.status.is_final() {
+            return Ok(());
+        }
+        self.tell(&fresh, EventType::JobAccepted, Moment::Accepted)
+            .await?;
+        for planned in &doc.plan {
+            let planned_part = Part::new(planned.items.iter().copied());
+            let text = serde_json::to_string(&planned_part)?;
+            let swap = self
+                .jobstore
+                .part_cas(&doc.job, doc.run, planned.part, None, &text)
+                .await?;
+            let part: Part = match swap {
+                Swap::Lost(Some(there)) => serde_json::from_str(&there).map_err(Error::Record)?,
+                Swap::Swapped | Swap::Lost(None) => planned_part,
+            };
+            // A part that has moved on has its own message; only a first one is ours to queue.
+            if let Some(Command::Queue { attempt: 1, .. }) = part.owed() {
+                self.queue_part(&part_ready(doc, planned.part, 1)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The message of a part's attempt.
+pub fn part_ready(doc: &RunDoc, part: u16, attempt: u16) -> PartReady {
+    PartReady {
+        job: doc.job.clone(),
+        tenant: doc.tenant.clone(),
+        run: doc.run,
+        part,
+        attempt,
+        priority: doc.request.priority,
+    }
+}
+
+/// The work in each item that is not carried over from an earlier run.
+fn works(request: &JobRequest, carried: &[ItemRow]) -> Vec<ItemWork> {
+    let all: Vec<ItemWork> = match &request.task {
+        Task::Img2vid(task) => {
+            let frames = |at: usize| frame_count(task.images[at].duration_s, task.frame_rate);
+            (0..task.images.len())
+                .map(|at| ItemWork {
+                    index: at as u16,
+                    frames: frames(at),
+                })
+                .collect()
+        }
+        Task::Caption(_) | Task::Addaudio(_) => vec![ItemWork {
+            index: 0,
+            frames: 0,
+        }],
+    };
+    all.into_iter()
+        .filter(|item| !carried.iter().any(|row| row.index == item.index))
+        .collect()
+}

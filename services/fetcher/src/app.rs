@@ -1,0 +1,93 @@
+//! The composition root: adapters in, handlers wired.
+
+use crate::config::{Config, Settings};
+use crate::core::Core;
+use crate::hub::Hub;
+use anyhow::Context as _;
+use photofinish_broker::{Broker, WorkQueue};
+use photofinish_jobstore::JobStore;
+use photofinish_objects::Objects;
+use photofinish_runpod::client::{Client, ClientSettings};
+use photofinish_runpod::proxy::WorkerProxy;
+use photofinish_runtime::{Check, Context};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How often Redis and S3 are asked whether they are there.
+const LOOK: Duration = Duration::from_secs(5);
+/// The longest wait for a connection to a worker.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Signals that may wait before the oldest is dropped.
+const SIGNALS_MAX: u32 = 10_000;
+
+/// Wires the fetcher and returns when it is running.
+#[expect(
+    clippy::unused_async,
+    reason = "the runtime awaits every service's build"
+)]
+pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
+    let config = Config::of(&settings).map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
+    let broker = Broker::connect(&settings.broker, "fetcher", &context.tasks, &context.health)?;
+    let redis = settings
+        .redis
+        .settings()
+        .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
+    let s3 = settings
+        .s3
+        .settings()
+        .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
+    let client = ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key);
+    let proxy = WorkerProxy::new(&settings.runpod.proxy_url, CONNECT, config.stall_max);
+    let core = Arc::new(Core {
+        publisher: broker.publisher(),
+        jobstore: JobStore::connect(&redis).context("set up Redis")?,
+        objects: Objects::connect(&s3).context("set up S3")?,
+        runpod: Client::new(client).context("set up RunPod's client")?,
+        proxy: proxy.context("set up RunPod's proxy: see runpod.proxy_url")?,
+        clock: context.clock.clone(),
+        shutdown: context.shutdown.clone(),
+        tokens: config.tokens.clone(),
+        hub: Hub::default(),
+        pulls: Arc::new(Semaphore::new(config.pulls_max)),
+        config,
+    });
+    watch_stores(&core, &context);
+    let handler = core.clone();
+    broker.consume_signals(SIGNALS_MAX, move |incoming| {
+        let core = handler.clone();
+        async move { core.on_signal(&incoming) }
+    });
+    let watches = core.config.watches_max;
+    broker.consume(WorkQueue::Watch, watches, move |incoming| {
+        let core = core.clone();
+        async move { core.on_watch(incoming).await }
+    });
+    Ok(())
+}
+
+/// Readiness follows the stores.
+fn watch_stores(core: &Arc<Core>, context: &Context) {
+    let (redis, s3) = (
+        context.health.register("redis"),
+        context.health.register("s3"),
+    );
+    let (core, shutdown) = (core.clone(), context.shutdown.clone());
+    context.tasks.spawn_critical("stores.watch", async move {
+        while !shutdown.stopping() {
+            tell(&redis, core.jobstore.ping().await);
+            tell(&s3, core.objects.check().await);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.wait() => {}
+            }
+        }
+    });
+}
+
+fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
+    match result {
+        Ok(()) => check.ok(),
+        Err(error) => check.failing(crate::error::chain(&error)),
+    }
+}

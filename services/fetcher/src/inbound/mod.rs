@@ -1,0 +1,4 @@
+//! One file for each entrance.
+
+pub mod signals;
+pub mod watch;

@@ -1,0 +1,274 @@
+//! One turn of a watch: polls, signals and pulls in, one event each; the model says what to do.
+
+use crate::core::Core;
+use crate::error::{Error, PullError, chain};
+use crate::hub::Ear;
+use crate::pull::Pull;
+use photofinish_contract::announcement::{Announcement, ItemError, ReadyOutput, Spent};
+use photofinish_contract::messages::{Heard, PartSubmitted};
+use photofinish_model::attempt::{Command, Ctx, Event, Phase, Watch};
+use photofinish_model::{ItemIndex, OutputSource};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How often time alone is an event, and a slot is renewed.
+const TICK: Duration = Duration::from_secs(10);
+
+/// What becomes of the watch's message.
+#[derive(Debug)]
+pub enum TurnEnd {
+    /// It is published again with this body.
+    Again(Box<PartSubmitted>),
+    /// The attempt is over and reported.
+    Reported,
+}
+
+type Pulled = (ItemIndex, Result<Option<OutputSource>, PullError>);
+
+enum Input {
+    Poll,
+    Heard(Heard),
+    Pulled(Pulled),
+    Tick,
+    Ending,
+}
+
+/// A watch at work.
+pub struct Turn {
+    pub(crate) core: Arc<Core>,
+    pub(crate) message: PartSubmitted,
+    pub(crate) watch: Watch,
+    /// Outputs as they were announced last.
+    pub(crate) seen: BTreeMap<ItemIndex, ReadyOutput>,
+    pub(crate) errors: BTreeMap<ItemIndex, ItemError>,
+    pub(crate) spent: Spent,
+    /// Seconds of execution as RunPod reports them.
+    pub(crate) executed_s: Option<f64>,
+    /// An announcement that came before a poll told the worker.
+    pub(crate) early: Option<Box<Announcement>>,
+    pub(crate) greeted: bool,
+    /// Greetings under way; the turn does not wait for them.
+    pub(crate) asides: JoinSet<()>,
+    pulls: JoinSet<Pulled>,
+    poll_at: Instant,
+    ending: bool,
+}
+
+impl Turn {
+    /// Takes a watch up where its message stands.
+    pub fn new(core: Arc<Core>, message: PartSubmitted) -> Self {
+        let budget = Duration::try_from_secs_f64(message.budget_s).unwrap_or_default();
+        let items = message.items.iter().map(|item| item.index);
+        let known = message.runpod_id.is_some();
+        let mut watch = Watch::new(items, message.submitted_at, budget, known);
+        if let (Some(worker), Some(since)) = (&message.watch.worker_id, message.watch.started_at) {
+            watch.phase = Phase::Running {
+                worker: worker.clone(),
+                since,
+            };
+        }
+        Self {
+            core,
+            message,
+            watch,
+            seen: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            spent: Spent::default(),
+            executed_s: None,
+            early: None,
+            greeted: false,
+            asides: JoinSet::new(),
+            pulls: JoinSet::new(),
+            poll_at: Instant::now(),
+            ending: false,
+        }
+    }
+
+    pub(crate) fn ctx(&self) -> Ctx {
+        Ctx {
+            now: self.core.clock.now(),
+            policy: self.core.config.watch,
+        }
+    }
+
+    /// Watches for one turn.
+    pub async fn run(mut self) -> Result<TurnEnd, Error> {
+        let mut ear = self.core.hub.listen(&self.message.attempt.nonce);
+        let begun = Instant::now();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            let input = self.next_input(&mut ear, &mut tick, begun).await;
+            match input {
+                Input::Poll => {
+                    self.poll().await?;
+                    let pause = self.watch.poll_after(&self.ctx()).unwrap_or(TICK);
+                    self.poll_at = Instant::now() + pause;
+                }
+                Input::Heard(heard) => self.on_heard(heard).await?,
+                Input::Pulled((index, result)) => self.on_pulled(index, result).await?,
+                Input::Tick => {
+                    self.renew_slot().await;
+                    self.apply(Event::Tick).await?;
+                }
+                Input::Ending => self.ending = true,
+            }
+            if self.watch.is_over() {
+                return Ok(TurnEnd::Reported);
+            }
+            if self.ending && self.pulls.is_empty() {
+                return Ok(TurnEnd::Again(Box::new(self.message)));
+            }
+        }
+    }
+
+    /// Only chooses; what is chosen is handled by the caller.
+    async fn next_input(
+        &mut self,
+        ear: &mut Ear,
+        tick: &mut tokio::time::Interval,
+        begun: Instant,
+    ) -> Input {
+        let config = &self.core.config;
+        let over = begun
+            + if self.ending {
+                config.pulling_turn_max
+            } else {
+                config.turn_max
+            };
+        tokio::select! {
+            Some(pulled) = self.pulls.join_next(), if !self.pulls.is_empty() => match pulled {
+                Ok(pulled) => Input::Pulled(pulled),
+                // A pull that panicked: the message comes again and everything with it.
+                Err(_) => Input::Ending,
+            },
+            Some(heard) = ear.heard.recv(), if !self.ending => Input::Heard(heard),
+            () = tokio::time::sleep_until(self.poll_at), if !self.ending => Input::Poll,
+            _ = tick.tick() => Input::Tick,
+            () = self.core.shutdown.wait(), if !self.ending => Input::Ending,
+            () = tokio::time::sleep_until(over) => {
+                if self.ending {
+                    self.pulls.abort_all();
+                }
+                Input::Ending
+            }
+        }
+    }
+
+    /// Polls at once.
+    pub(crate) fn poll_now(&mut self) {
+        self.poll_at = Instant::now();
+    }
+
+    async fn on_heard(&mut self, heard: Heard) -> Result<(), Error> {
+        match heard {
+            Heard::Completed => {
+                self.poll_now();
+                Ok(())
+            }
+            Heard::Announcement(announcement) => self.on_announcement(announcement, true).await,
+        }
+    }
+
+    async fn on_pulled(
+        &mut self,
+        index: ItemIndex,
+        result: Result<Option<OutputSource>, PullError>,
+    ) -> Result<(), Error> {
+        match result {
+            Ok(source) => {
+                if source == Some(OutputSource::Rescued) {
+                    self.message.watch.rescued += 1;
+                }
+                self.apply(Event::Stored(index)).await
+            }
+            Err(error) => {
+                tracing::warn!(attempt = %self.message.attempt, index, error = chain(&error),
+                    "a pull broke");
+                metrics::counter!("photofinish_pulls_broken_total").increment(1);
+                if let PullError::Slow(_) = error {
+                    self.ask_rescue().await;
+                }
+                self.apply(Event::PullBroke(index)).await
+            }
+        }
+    }
+
+    /// Steps the watch and does what it says. Listing the rescue prefix is an event of its own,
+    /// so events are worked off from a queue.
+    pub(crate) async fn apply(&mut self, event: Event) -> Result<(), Error> {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let step = self.watch.step(&event, &self.ctx());
+            self.watch = step.next;
+            for command in step.commands {
+                if let Some(next) = self.perform(command).await? {
+                    events.push(next);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn perform(&mut self, command: Command) -> Result<Option<Event>, Error> {
+        match command {
+            Command::TellStarted => self.tell_started().await?,
+            Command::Pull(index) => self.start_pull(index, false),
+            Command::PullRescued(index) => self.start_pull(index, true),
+            Command::AskRescue => self.ask_rescue().await,
+            Command::ListRescue => return self.list_rescue().await.map(Some),
+            Command::Cancel => self.cancel().await,
+            Command::Report(end) => self.report(end).await?,
+        }
+        Ok(None)
+    }
+
+    fn start_pull(&mut self, index: ItemIndex, rescued: bool) {
+        let core = self.core.clone();
+        let worker = self.message.watch.worker_id.clone();
+        let in_progress = matches!(self.watch.phase, Phase::Running { .. });
+        let broken = self
+            .watch
+            .outputs
+            .get(&index)
+            .map_or(0, |output| output.broken);
+        let attempt = self.message.attempt.clone();
+        let output = self.seen.get(&index).cloned();
+        self.pulls.spawn(async move {
+            let Some(output) = output else {
+                return (index, Err(PullError::Unannounced));
+            };
+            let pull = Pull {
+                attempt,
+                output,
+                worker,
+                rescued,
+                in_progress,
+                broken,
+            };
+            (index, core.pull(&pull).await)
+        });
+    }
+
+    async fn list_rescue(&mut self) -> Result<Event, Error> {
+        let attempt = self.message.attempt.clone();
+        let listed = self.core.objects.list_rescued(&attempt).await?;
+        let found: BTreeSet<ItemIndex> = listed.into_iter().map(|(index, _)| index).collect();
+        if found.iter().any(|index| !self.seen.contains_key(index))
+            && let Some(report) = self.core.objects.rescue_report(&attempt).await?
+        {
+            self.learn(&report);
+        }
+        Ok(Event::RescueListed(found))
+    }
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn")
+            .field("attempt", &self.message.attempt)
+            .finish_non_exhaustive()
+    }
+}

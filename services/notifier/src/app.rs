@@ -1,0 +1,88 @@
+//! The composition root: adapters in, handlers wired.
+
+use crate::config::{Config, Settings};
+use crate::core::Notifier;
+use crate::gate::Gate;
+use crate::in_hand::InHand;
+use anyhow::Context as _;
+use photofinish_broker::{Broker, WorkQueue};
+use photofinish_jobstore::JobStore;
+use photofinish_objects::Objects;
+use photofinish_outbound::Outbound;
+use photofinish_runtime::{Check, Context};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often Redis and S3 are asked whether they are there.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Wires the notifier and returns when it is running.
+#[expect(
+    clippy::unused_async,
+    reason = "the runtime awaits what builds a service"
+)]
+pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
+    let config = Config::of(&settings).map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
+    let broker = Broker::connect(
+        &settings.broker,
+        "notifier",
+        &context.tasks,
+        &context.health,
+    )?;
+    let notifier = Arc::new(Notifier {
+        publisher: broker.publisher(),
+        jobstore: JobStore::connect(&config.redis).context("set up Redis")?,
+        objects: Objects::connect(&config.s3).context("set up S3")?,
+        outbound: Outbound::new(config.receivers.clone()).context("set up webhooks")?,
+        clock: context.clock.clone(),
+        gate: Gate::new(config.progress_interval, config.progress_jobs_max),
+        in_hand: InHand::default(),
+        config,
+    });
+    watch_stores(&notifier, &context);
+    let handler = notifier.clone();
+    broker.consume(
+        WorkQueue::Events,
+        notifier.config.events_concurrency,
+        move |incoming| {
+            let notifier = handler.clone();
+            async move { notifier.on_event(incoming).await }
+        },
+    );
+    let handler = notifier.clone();
+    broker.consume(
+        WorkQueue::Deliver,
+        notifier.config.deliver_concurrency,
+        move |incoming| {
+            let notifier = handler.clone();
+            async move { notifier.on_delivery(incoming).await }
+        },
+    );
+    Ok(())
+}
+
+/// Readiness follows the stores.
+fn watch_stores(notifier: &Arc<Notifier>, context: &Context) {
+    let (redis, s3) = (
+        context.health.register("redis"),
+        context.health.register("s3"),
+    );
+    let (notifier, shutdown) = (notifier.clone(), context.shutdown.clone());
+    context.tasks.spawn_critical("stores.watch", async move {
+        while !shutdown.stopping() {
+            tell(&redis, notifier.jobstore.ping().await);
+            tell(&s3, notifier.objects.check().await);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = shutdown.wait() => {}
+            }
+        }
+    });
+}
+
+fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
+    match result {
+        Ok(()) => check.ok(),
+        Err(error) => check.failing(crate::error::chain(&error)),
+    }
+}

@@ -1,0 +1,4 @@
+//! One file for each queue.
+
+mod deliver;
+mod events;

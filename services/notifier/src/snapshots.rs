@@ -1,0 +1,70 @@
+//! The job behind an event.
+
+use crate::core::Notifier;
+use crate::error::{Error, chain};
+use photofinish_contract::event::EventType;
+use photofinish_contract::messages::JobEvent;
+use photofinish_model::{ItemState, JobSnapshot, JobStatus, Usage};
+
+impl Notifier {
+    /// The job in the event's run: of a final event from the run's end alone; of any other from the job store, or,
+    /// when it is away, does not know the job, or knows another run of it, from the bucket.
+    pub(crate) async fn snapshot(&self, event: &JobEvent) -> Result<Option<JobSnapshot>, Error> {
+        let (tenant, job, run) = (&event.tenant, &event.job, event.run);
+        if event.event.is_final() {
+            return Ok(self.objects.end(tenant, job, run).await?);
+        }
+        let restore = match self.jobstore.job(job).await {
+            Ok(Some(found)) if found.run == run => return Ok(Some(found)),
+            // A message ahead of the record moves the record forward.
+            Ok(Some(found)) => found.run < run,
+            Ok(None) => true,
+            Err(error) => {
+                tracing::warn!(%job, error = chain(&error), "the job is read from the bucket");
+                false
+            }
+        };
+        let found = self.objects.snapshot(tenant, job, run).await?;
+        if let Some(snapshot) = found.as_ref().filter(|_| restore) {
+            // Whoever needs the record next restores it as well.
+            if let Err(error) = self.jobstore.restore(snapshot).await {
+                tracing::warn!(%job, error = chain(&error), "restore a job");
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The job as it was when the event happened, as far as the event says it: an event that is told late does not tell
+/// of what came after it.
+pub(crate) fn as_of(event: EventType, mut job: JobSnapshot) -> JobSnapshot {
+    let status = match event {
+        EventType::JobAccepted => JobStatus::Accepted,
+        EventType::JobStarted | EventType::JobProgress => JobStatus::Running,
+        EventType::JobCompleted
+        | EventType::JobFailed
+        | EventType::JobCancelled
+        | EventType::EndpointTest
+        | EventType::EndpointDisabled => return job,
+    };
+    job.status = status;
+    job.finished_at = None;
+    job.error = None;
+    if status == JobStatus::Accepted {
+        job.started_at = None;
+        job.usage = Usage::default();
+        for row in &mut job.items {
+            let carried = match &row.state {
+                ItemState::Stored(output) => output.run < job.run,
+                ItemState::Pending
+                | ItemState::Rendering
+                | ItemState::Ready
+                | ItemState::Failed(_) => false,
+            };
+            if !carried {
+                row.state = ItemState::Pending;
+            }
+        }
+    }
+    job
+}

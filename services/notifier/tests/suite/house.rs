@@ -1,0 +1,320 @@
+//! A notifier in this process with servers of its own, and a tenant with a secret.
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use photofinish_broker::{Broker, Outgoing, Route, Target};
+use photofinish_contract::event::EventType;
+use photofinish_contract::messages::{JobEvent, Receiver as Whom};
+use photofinish_contract::request::{Fit, Image, Img2vid, JobRequest, Motion, Task};
+use photofinish_jobstore::{DeliveryFilter, DeliveryView, JobStore};
+use photofinish_kit::{Method, Rabbit, Received, Redis, S3, wait_for};
+use photofinish_model::delivery::DeliveryStatus;
+use photofinish_model::plan::PartPlan;
+use photofinish_model::sequence::{Moment, sequence};
+use photofinish_model::{
+    ItemState, JobId, JobSnapshot, JobStatus, OnItemError, OutputSource, Priority, StoredOutput,
+    Tenant,
+};
+use photofinish_notifier::{app, config};
+use photofinish_objects::{Objects, RunDoc, Sealer, TenantRecord, WebhookEndpointRecord};
+use photofinish_runtime::Context;
+use photofinish_runtime::config::{Sources, load};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use std::time::Duration;
+
+pub(crate) const TENANT_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const ENDPOINT_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+/// Longest wait for anything here.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const LOOPBACK: (&str, &str) = ("outbound.receivers.allow", "127.0.0.0/8");
+
+/// Everything that a test needs; ended on drop.
+pub(crate) struct House {
+    pub(crate) rabbit: Rabbit,
+    pub(crate) broker: Broker,
+    pub(crate) objects: Objects,
+    pub(crate) jobstore: JobStore,
+    pub(crate) tenant: Tenant,
+    _s3: S3,
+    notifier: Context,
+    tester: Context,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.notifier.shutdown.cut();
+        self.tester.shutdown.cut();
+    }
+}
+
+impl House {
+    /// One whose receivers may be on loopback.
+    pub(crate) async fn open() -> Self {
+        let redis = Redis::fresh().unwrap();
+        Self::with(&redis.url, &redis.prefix, &[LOOPBACK]).await
+    }
+
+    /// One that is as careful as in production.
+    pub(crate) async fn guarded() -> Self {
+        let redis = Redis::fresh().unwrap();
+        Self::with(&redis.url, &redis.prefix, &[]).await
+    }
+
+    /// One with this Redis.
+    pub(crate) async fn with_redis(url: &str) -> Self {
+        Self::with(url, "t:", &[LOOPBACK, ("redis.timeout_s", "1")]).await
+    }
+
+    async fn with(redis_url: &str, prefix: &str, more: &[(&str, &str)]) -> Self {
+        photofinish_kit::install_crypto();
+        let (rabbit, s3) = (Rabbit::fresh().await.unwrap(), S3::start().await.unwrap());
+        let (amqp, endpoint, credentials) = (rabbit.url(), s3.endpoint(), s3.credentials());
+        let mut overrides = vec![
+            ("broker.url", amqp.as_str()),
+            ("broker.lanes", "1"),
+            ("redis.url", redis_url),
+            ("redis.prefix", prefix),
+            ("s3.endpoint", &endpoint),
+            ("s3.bucket", s3.bucket()),
+            ("s3.access_key_id", &credentials.access_key),
+            ("s3.secret_access_key", &credentials.secret_key),
+            ("secrets.key", KEY),
+            ("links.public_url", "https://photofinish.example/"),
+        ];
+        overrides.extend_from_slice(more);
+        let overrides = overrides
+            .iter()
+            .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()));
+        let sources = Sources {
+            defaults: config::defaults(),
+            overrides: overrides.collect(),
+            ..Sources::default()
+        };
+        let settings: config::Settings = load(&sources).unwrap();
+        let jobstore = JobStore::connect(&settings.redis.settings().unwrap()).unwrap();
+        let objects = Objects::connect(&settings.s3.settings().unwrap()).unwrap();
+        let tester = Context::detached("tester");
+        let (tasks, health) = (&tester.tasks, &tester.health);
+        let broker = Broker::connect(&settings.broker, "tester", tasks, health).unwrap();
+        let notifier = Context::detached("notifier");
+        app::build(settings, notifier.clone()).await.unwrap();
+        let tenant: Tenant = "acme".parse().unwrap();
+        let record = TenantRecord {
+            tenant: tenant.clone(),
+            lane: 0,
+            secret_sealed: Sealer::new(KEY).unwrap().seal(TENANT_SECRET),
+            created_at: at(),
+        };
+        objects
+            .system_put(TenantRecord::KIND, tenant.as_str(), None, &record)
+            .await
+            .unwrap();
+        Self {
+            rabbit,
+            broker,
+            objects,
+            jobstore,
+            tenant,
+            _s3: s3,
+            notifier,
+            tester,
+        }
+    }
+
+    /// Makes a webhook endpoint of the tenant.
+    pub(crate) async fn endpoint(&self, id: &str, url: &str, event_types: &[&str]) {
+        let record = WebhookEndpointRecord {
+            id: id.to_owned(),
+            tenant: self.tenant.clone(),
+            url: url.to_owned(),
+            event_types: event_types.iter().map(ToString::to_string).collect(),
+            description: None,
+            enabled: true,
+            secret_sealed: Sealer::new(KEY).unwrap().seal(ENDPOINT_SECRET),
+            created_at: at(),
+            deleted: false,
+        };
+        let id = WebhookEndpointRecord::record_id(&self.tenant, id);
+        let kind = WebhookEndpointRecord::KIND;
+        self.objects
+            .system_put(kind, &id, None, &record)
+            .await
+            .unwrap();
+    }
+
+    /// Plans a job of `items` items, as the dispatcher does; gives its snapshot, accepted.
+    pub(crate) async fn job(&self, items: u16, webhook_url: Option<&str>) -> JobSnapshot {
+        let run = run_doc(&self.tenant, items, webhook_url);
+        self.objects.put_run(&run).await.unwrap();
+        run.initial_snapshot()
+    }
+
+    /// Publishes an event as the dispatcher does.
+    pub(crate) async fn tell(&self, event: &JobEvent) {
+        let target = Target::Pipeline(Route::JobEvent);
+        let outgoing = Outgoing::json(target, event).unwrap();
+        self.broker.publisher().publish(outgoing).await.unwrap();
+    }
+
+    /// Ends a job well: every item stored; gives its final event, not published yet.
+    pub(crate) async fn complete(&self, job: &JobSnapshot) -> JobEvent {
+        let mut end = JobSnapshot {
+            status: JobStatus::Completed,
+            started_at: Some(at()),
+            finished_at: Some(at()),
+            ..job.clone()
+        };
+        for row in &mut end.items {
+            row.state = stored(&self.tenant, &job.job, row.index);
+        }
+        self.objects.put_end(&end).await.unwrap();
+        event(job, EventType::JobCompleted, Moment::Final)
+    }
+
+    /// Waits until the job has a delivery of this status.
+    pub(crate) async fn delivery(&self, job: &JobId, status: DeliveryStatus) -> DeliveryView {
+        let filter = DeliveryFilter {
+            job: Some(job.clone()),
+            status: Some(status),
+            ..DeliveryFilter::default()
+        };
+        wait_for(SOON, &format!("a delivery that is {status:?}"), || async {
+            let page = self
+                .jobstore
+                .deliveries(&self.tenant, &filter, 10, None)
+                .await
+                .unwrap();
+            page.rows.into_iter().next()
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Binds a queue to `photofinish.events`, once the topology is there.
+    pub(crate) async fn bind(&self, queue: &str, routing_key: &str) {
+        tokio::time::timeout(SOON, self.broker.wait_ready())
+            .await
+            .unwrap();
+        let vhost = self.rabbit.vhost();
+        let path = format!("/api/queues/{vhost}/{queue}");
+        let body = json!({"durable": true, "arguments": {}});
+        self.rabbit
+            .call(Method::PUT, &path, Some(body))
+            .await
+            .unwrap();
+        let path = format!("/api/bindings/{vhost}/e/photofinish.events/q/{queue}");
+        let body = json!({"routing_key": routing_key});
+        self.rabbit
+            .call(Method::POST, &path, Some(body))
+            .await
+            .unwrap();
+    }
+
+    /// Waits for a message of a bound queue.
+    pub(crate) async fn message(&self, queue: &str) -> Value {
+        let path = format!("/api/queues/{}/{queue}/get", self.rabbit.vhost());
+        let path = path.as_str();
+        let body = json!({"count": 1, "ackmode": "ack_requeue_false", "encoding": "auto"});
+        let what = format!("a message in {queue}");
+        wait_for(SOON, &what, || {
+            let body = body.clone();
+            async move {
+                let got = self
+                    .rabbit
+                    .call(Method::POST, path, Some(body))
+                    .await
+                    .unwrap();
+                got.as_array()?.first().cloned()
+            }
+        })
+        .await
+        .unwrap()
+    }
+}
+
+/// The moment at which everything here happens.
+pub(crate) fn at() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+/// An event of a job.
+pub(crate) fn event(job: &JobSnapshot, event: EventType, moment: Moment) -> JobEvent {
+    JobEvent {
+        job: job.job.clone(),
+        tenant: job.tenant.clone(),
+        run: job.run,
+        event,
+        sequence: sequence(job.run, moment),
+        at: at(),
+        changed: Vec::new(),
+    }
+}
+
+/// A stored output.
+pub(crate) fn stored(tenant: &Tenant, job: &JobId, index: u16) -> ItemState {
+    ItemState::Stored(StoredOutput {
+        key: format!("{tenant}/{job}/{index:04}-image{index}.r1.00000000.mp4"),
+        bytes: 1000 + u64::from(index),
+        sha256: "0".repeat(64),
+        duration_s: 3.0,
+        run: 1,
+        attempt: 1,
+        source: OutputSource::PulledInProgress,
+    })
+}
+
+/// Verifies a webhook with Standard Webhooks' own library; gives its body.
+pub(crate) fn verified(received: &Received, secret: &str) -> Value {
+    let headers: &HeaderMap = &received.headers;
+    let webhook = Webhook::new(secret).unwrap();
+    webhook
+        .verify(&received.body, headers)
+        .expect("the signature is good");
+    received.json().unwrap()
+}
+
+fn run_doc(tenant: &Tenant, items: u16, webhook_url: Option<&str>) -> RunDoc {
+    let image = |index: u16| Image {
+        id: format!("image{index}"),
+        image_url: "https://example.com/image.jpg".to_owned(),
+        duration_s: 3.0,
+        motion: Motion::ZoomIn,
+    };
+    let task = Task::Img2vid(Img2vid {
+        frame_rate: 30.0,
+        width: 1920,
+        height: 1080,
+        fit: Fit::Cover,
+        on_item_error: OnItemError::Fail,
+        images: (0..items).map(image).collect(),
+    });
+    RunDoc {
+        job: JobId::from_random(uuid::Uuid::new_v4().as_u128()),
+        tenant: tenant.clone(),
+        run: 1,
+        plan: vec![PartPlan {
+            part: 0,
+            items: (0..items).collect(),
+        }],
+        request: JobRequest {
+            task,
+            webhook_url: webhook_url.map(str::to_owned),
+            priority: Priority::Normal,
+            deadline_s: 3600,
+            metadata: None,
+        },
+        receivers: webhook_url
+            .map(|url| Whom::JobUrl {
+                url: url.to_owned(),
+            })
+            .into_iter()
+            .collect(),
+        accepted_at: at(),
+        deadline_at: at(),
+        created_at: at(),
+        body_sha256: "0".repeat(64),
+        carried: Vec::new(),
+    }
+}

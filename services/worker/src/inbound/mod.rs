@@ -1,0 +1,4 @@
+//! The two entrances: jobs from RunPod, and calls to the output server.
+
+pub mod outputs;
+pub mod runpod;

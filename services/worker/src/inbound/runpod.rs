@@ -1,0 +1,68 @@
+//! Jobs from RunPod: recognised, done, answered.
+//!
+//! Guarantee: a job that is none of ours is refused with `unsupported_input`; a cancelled one is
+//! answered with nothing.
+
+use std::sync::Arc;
+
+use photofinish_contract::attempt_input::{ATTEMPT_INPUT_VERSION, AttemptInput};
+use photofinish_model::Code;
+use photofinish_runpod::worker::{Job, JobContext, JobOutcome};
+use serde_json::Value;
+
+use crate::attempt::{Attempts, Taken};
+
+/// Does one job.
+pub async fn handle(attempts: Arc<Attempts>, job: Job, context: JobContext) -> JobOutcome {
+    let input = match read(job.input) {
+        Ok(input) => input,
+        Err(why) => {
+            tracing::warn!(run_id = job.id, why, "job refused");
+            return JobOutcome::failed(Code::UnsupportedInput.as_str(), why);
+        }
+    };
+    tracing::info!(attempt = %input.attempt, run_id = job.id, "attempt taken");
+    let taken = Taken {
+        run_id: job.id,
+        worker_id: context.worker_id,
+        since: context.taken_at,
+        cancelled: context.cancelled,
+        stopping: context.stopping,
+    };
+    let progress = context.progress;
+    let done = attempts.run(&input, &taken, |announcement| {
+        progress.send(&serde_json::to_value(announcement).unwrap_or_default());
+    });
+    match done.await {
+        Ok(Some(last)) => JobOutcome::done(serde_json::to_value(last).unwrap_or_default()),
+        Ok(None) => JobOutcome::failed(Code::Cancelled.as_str(), "the job was cancelled"),
+        Err(error) => {
+            tracing::error!(attempt = %input.attempt, %error, "make directories");
+            JobOutcome::failed(Code::InternalError.as_str(), "the worker's disk failed")
+        }
+    }
+}
+
+fn read(input: Value) -> Result<AttemptInput, String> {
+    let version = input.get("photofinish").and_then(Value::as_u64);
+    if version != Some(u64::from(ATTEMPT_INPUT_VERSION)) {
+        return Err(format!(
+            "this worker does jobs of Photofinish, version {ATTEMPT_INPUT_VERSION}; submit through its API"
+        ));
+    }
+    serde_json::from_value(input).map_err(|error| format!("the input cannot be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_others_are_refused() {
+        for input in [Value::Null, serde_json::json!({"prompt": "a cat"})] {
+            assert!(read(input).unwrap_err().contains("version 1"));
+        }
+        let ours = serde_json::json!({"photofinish": 1, "work": {}});
+        assert!(read(ours).unwrap_err().contains("cannot be read"));
+    }
+}

@@ -1,0 +1,461 @@
+//! Whole attempts: outputs served, acknowledged, lingered for, rescued.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use photofinish_contract::announcement::{Announcement, AnnouncementKind, ReadyOutput, Wanted};
+use photofinish_contract::attempt_input::{AttemptInput, PictureItem, RescueTarget, Work};
+use photofinish_contract::request::{Fit, Motion};
+use photofinish_kit::{wait_for, wait_until};
+use photofinish_model::{AttemptRef, Code, ItemIndex, JobId, Nonce};
+use photofinish_runtime::{Context, http};
+use photofinish_worker::attempt::directories::Roots;
+use photofinish_worker::attempt::registry::Registry;
+use photofinish_worker::attempt::rescue::OwnClient;
+use photofinish_worker::attempt::{Attempts, Taken};
+use photofinish_worker::inbound::outputs;
+use reqwest::StatusCode;
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Server, detailed, png, studio};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A worker in this process with its output server, and servers for inputs and pushes.
+struct Bench {
+    attempts: Arc<Attempts>,
+    inputs: Server,
+    base: String,
+    dir: tempfile::TempDir,
+    http: reqwest::Client,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let studio = studio();
+        let context = Context::detached("worker");
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::default();
+        let listener = context.ports.listen("http", "127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        http::serve(
+            &context.tasks,
+            "outputs",
+            listener,
+            outputs::router(registry.clone()),
+        );
+        let (work, output) = (dir.path().join("work"), dir.path().join("output"));
+        let attempts = Attempts {
+            studio: Arc::new(studio),
+            registry,
+            roots: Roots::new(&work, &output, "boot".to_owned()).unwrap(),
+            client: OwnClient::new().unwrap(),
+            boot: "boot".to_owned(),
+            addresses: Vec::new(),
+            tasks: context.tasks.clone(),
+        };
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            attempts: Arc::new(attempts),
+            inputs: Server::start().await,
+            base,
+            dir,
+            http,
+        }
+    }
+
+    /// An attempt over the pictures `names`; the names that have no file will fail.
+    fn input(&self, names: &[&str]) -> AttemptInput {
+        let item = |(index, name): (ItemIndex, &&str)| PictureItem {
+            index,
+            item: (*name).to_owned(),
+            image_url: self.inputs.url(name),
+            frames: 10,
+            motion: Motion::PanUp,
+        };
+        let indices = (0..).take(names.len());
+        AttemptInput {
+            photofinish: 1,
+            attempt: AttemptRef {
+                tenant: "acme".parse().unwrap(),
+                job: JobId::from_random(1),
+                run: 1,
+                part: 0,
+                attempt: 1,
+                nonce: Nonce::from_random(7),
+            },
+            work: Work::Img2vid {
+                frame_rate: 10.0,
+                width: 160,
+                height: 90,
+                fit: Fit::Cover,
+                items: (0..).zip(names).map(item).collect(),
+            },
+            output_token: "secret".to_owned(),
+            signal_url: None,
+            budget_s: 600.0,
+            linger_s: 60.0,
+            first_contact_s: 60.0,
+            rescue_reserve_s: 60.0,
+            rescue: indices
+                .map(|index| RescueTarget {
+                    index,
+                    put_url: self.inputs.url(&format!("rescue-{index}")),
+                })
+                .collect(),
+            report_put_url: self.inputs.url("report"),
+        }
+    }
+
+    /// Starts an attempt; what it announces is kept.
+    fn run(&self, input: AttemptInput) -> Run {
+        let taken = Taken {
+            run_id: "run-1".to_owned(),
+            worker_id: "pod".to_owned(),
+            since: Instant::now(),
+            cancelled: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+        };
+        let told: Arc<Mutex<Vec<Announcement>>> = Arc::default();
+        let (attempts, given, kept) = (self.attempts.clone(), taken.clone(), told.clone());
+        let done = tokio::spawn(async move {
+            let progress = move |news: &Announcement| kept.lock().unwrap().push(news.clone());
+            attempts.run(&input, &given, progress).await.unwrap()
+        });
+        Run { taken, told, done }
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("{}/attempts/{}{rest}", self.base, Nonce::from_random(7))
+    }
+
+    fn get(&self, rest: &str) -> reqwest::RequestBuilder {
+        self.http.get(self.url(rest)).bearer_auth("secret")
+    }
+
+    async fn fetch(&self, output: &ReadyOutput) {
+        let rest = format!("/outputs/{}", output.name);
+        let answer = self.get(&rest).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let bytes = answer.bytes().await.unwrap();
+        assert_eq!(hex::encode(Sha256::digest(&bytes)), output.sha256);
+        assert_eq!(bytes.len() as u64, output.bytes);
+        let delete = || {
+            self.http
+                .delete(self.url(&rest))
+                .bearer_auth("secret")
+                .send()
+        };
+        assert_eq!(delete().await.unwrap().status(), StatusCode::NO_CONTENT);
+        // The last acknowledgement ends the attempt, and nothing answers for it any more.
+        let again = delete().await.unwrap().status();
+        assert!(again == StatusCode::NO_CONTENT || again == StatusCode::NOT_FOUND);
+        let after = self.get(&rest).send().await.unwrap().status();
+        assert!(after == StatusCode::GONE || after == StatusCode::NOT_FOUND);
+    }
+
+    fn nothing_left(&self) {
+        for part in ["work", "output"] {
+            let left = std::fs::read_dir(self.dir.path().join(part))
+                .unwrap()
+                .count();
+            assert_eq!(left, 0, "{part}");
+        }
+    }
+
+    fn picture(&self, name: &str) {
+        self.inputs.put(name, png(&detailed(320, 200)));
+    }
+}
+
+struct Run {
+    taken: Taken,
+    told: Arc<Mutex<Vec<Announcement>>>,
+    done: tokio::task::JoinHandle<Option<Announcement>>,
+}
+
+impl Run {
+    async fn outputs(&self, count: usize) -> Vec<ReadyOutput> {
+        wait_for(SOON, "outputs", || async {
+            let told = self.told.lock().unwrap();
+            let newest = told.last()?.outputs.clone();
+            (newest.len() >= count).then_some(newest)
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn ended(self) -> Option<Announcement> {
+        tokio::time::timeout(SOON, self.done)
+            .await
+            .expect("the attempt ends")
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn outputs_are_pulled_acknowledged_and_gone_and_faults_disturb_nobody() {
+    let bench = Bench::start().await;
+    bench.picture("a b/../c");
+    bench.picture("good");
+    let run = bench.run(bench.input(&["good", "missing"]));
+    let outputs = run.outputs(1).await;
+    assert_eq!(outputs[0].name, "0000-good.mp4");
+    let seen: Announcement = bench.get("").send().await.unwrap().json().await.unwrap();
+    assert_eq!(seen.outputs, outputs);
+    bench.fetch(&outputs[0]).await;
+    let told = run.told.clone();
+    let last = run.ended().await.unwrap();
+    assert_eq!(last.kind, AnnouncementKind::Final);
+    assert_eq!(told.lock().unwrap()[0].kind, AnnouncementKind::Started);
+    assert_eq!(
+        (last.outputs.len(), last.errors.len(), last.rescued.len()),
+        (1, 1, 0)
+    );
+    assert_eq!(
+        (last.errors[0].index, last.errors[0].fault.code),
+        (1, Code::InputNotFound)
+    );
+    assert!(last.spent.linger_s < 5.0 && last.spent.taken_s > last.spent.linger_s);
+    assert_eq!(
+        bench.get("").send().await.unwrap().status(),
+        StatusCode::NOT_FOUND
+    );
+    bench.nothing_left();
+}
+
+#[tokio::test]
+async fn the_server_knows_tokens_ranges_and_conditions() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let run = bench.run(bench.input(&["a"]));
+    let output = run.outputs(1).await.remove(0);
+    let rest = format!("/outputs/{}", output.name);
+    for token in ["", "wrong", "secretx", "secre"] {
+        let answer = bench
+            .http
+            .get(bench.url(&rest))
+            .bearer_auth(token)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    }
+    let other = bench.http.get(bench.url(&rest)).send().await.unwrap();
+    assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
+    let whole = bench.get(&rest).send().await.unwrap();
+    assert_eq!(whole.headers()["etag"], format!("\"{}\"", output.sha256));
+    let whole = whole.bytes().await.unwrap();
+    let part = bench
+        .get(&rest)
+        .header("range", "bytes=100-")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(
+        part.headers()["content-range"],
+        format!("bytes 100-{}/{}", whole.len() - 1, whole.len())
+    );
+    assert_eq!(part.bytes().await.unwrap(), whole[100..]);
+    let stale = bench
+        .get(&rest)
+        .header("range", "bytes=100-")
+        .header("if-range", "\"old\"");
+    assert_eq!(stale.send().await.unwrap().status(), StatusCode::OK);
+    let beyond = bench
+        .get(&rest)
+        .header("range", "bytes=99999999-")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    let head = bench
+        .http
+        .head(bench.url(&rest))
+        .bearer_auth("secret")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(head.headers()["content-length"], whole.len().to_string());
+    for name in ["nothing.mp4", "..%2F..%2Fetc%2Fpasswd"] {
+        let answer = bench.get(&format!("/outputs/{name}")).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    }
+    bench.fetch(&output).await;
+    assert!(run.ended().await.is_some());
+}
+
+#[tokio::test]
+async fn lingering_ends_with_a_rescue() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let run = bench.run(AttemptInput {
+        linger_s: 0.5,
+        ..bench.input(&["a"])
+    });
+    let output = run.outputs(1).await.remove(0);
+    assert_eq!(bench.get("").send().await.unwrap().status(), StatusCode::OK);
+    let last = run.ended().await.unwrap();
+    assert_eq!(last.rescued, [0]);
+    let pushed = bench.inputs.get("rescue-0").unwrap();
+    assert_eq!(hex::encode(Sha256::digest(&pushed)), output.sha256);
+    let report: Announcement =
+        serde_json::from_slice(&bench.inputs.get("report").unwrap()).unwrap();
+    assert_eq!(
+        (report.kind, report.rescued),
+        (AnnouncementKind::Rescued, vec![0])
+    );
+    assert!(last.spent.linger_s >= 0.4, "{:?}", last.spent);
+    bench.nothing_left();
+}
+
+#[tokio::test]
+async fn without_contact_outputs_are_pushed_and_nothing_lingers() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    bench.picture("b");
+    let run = bench.run(AttemptInput {
+        first_contact_s: 0.0,
+        ..bench.input(&["a", "b"])
+    });
+    let last = run.ended().await.unwrap();
+    assert_eq!(last.rescued, [0, 1]);
+    assert!(last.spent.linger_s < 5.0, "{:?}", last.spent);
+}
+
+#[tokio::test]
+async fn sigterm_pushes_what_is_ready_and_ends_soon() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let mut input = bench.input(&["a", "a", "a", "a"]);
+    if let Work::Img2vid { items, .. } = &mut input.work {
+        for item in &mut items[1..] {
+            item.frames = 500_000;
+        }
+    }
+    let run = bench.run(input);
+    run.outputs(1).await;
+    let asked = Instant::now();
+    run.taken.stopping.cancel();
+    let last = run.ended().await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert_eq!(last.rescued, [0]);
+    let codes: Vec<Code> = last.errors.iter().map(|error| error.fault.code).collect();
+    assert_eq!(codes, [Code::WorkerStopping; 3]);
+    assert!(last.errors.iter().all(|error| !error.permanent));
+    bench.nothing_left();
+}
+
+#[tokio::test]
+async fn the_end_of_the_budget_stops_rendering_and_pushes() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let mut input = AttemptInput {
+        budget_s: 8.0,
+        rescue_reserve_s: 5.0,
+        ..bench.input(&["a", "a"])
+    };
+    if let Work::Img2vid { items, .. } = &mut input.work {
+        items[1].frames = 500_000;
+    }
+    let last = bench.run(input).ended().await.unwrap();
+    assert_eq!(last.rescued, [0]);
+    assert_eq!(last.errors[0].fault.code, Code::RenderTimeout);
+    assert!(last.spent.taken_s < 8.0);
+}
+
+#[tokio::test]
+async fn a_cancelled_attempt_tells_nothing_and_leaves_nothing() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let run = bench.run(bench.input(&["a"]));
+    run.outputs(1).await;
+    run.taken.cancelled.cancel();
+    assert_eq!(run.ended().await, None);
+    bench.nothing_left();
+    assert!(bench.inputs.get("rescue-0").is_none());
+}
+
+#[tokio::test]
+async fn callers_may_ask_for_a_push_and_call_work_off() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let mut input = bench.input(&["a", "a"]);
+    if let Work::Img2vid { items, .. } = &mut input.work {
+        items[1].frames = 500_000;
+    }
+    let run = bench.run(input);
+    run.outputs(1).await;
+    let post = |rest: &str| bench.http.post(bench.url(rest)).bearer_auth("secret");
+    assert_eq!(
+        post("/rescue").send().await.unwrap().status(),
+        StatusCode::ACCEPTED
+    );
+    wait_until(SOON, "a push", || async {
+        bench.inputs.get("rescue-0").is_some()
+    })
+    .await
+    .unwrap();
+    let none = post("/wanted")
+        .json(&Wanted { wanted: Vec::new() })
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(none.status(), StatusCode::NO_CONTENT);
+    let last = run.ended().await.unwrap();
+    assert_eq!((last.outputs.len(), last.errors.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_signal_is_posted_and_its_answer_obeyed() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let receiver = photofinish_kit::Receiver::start().await.unwrap();
+    receiver.always(photofinish_kit::Answer {
+        body: r#"{"wanted": [0]}"#.to_owned(),
+        ..photofinish_kit::Answer::status(200)
+    });
+    let mut input = AttemptInput {
+        signal_url: Some(receiver.url("/hooks/runpod/x")),
+        ..bench.input(&["a", "a"])
+    };
+    if let Work::Img2vid { items, .. } = &mut input.work {
+        items[1].frames = 500_000;
+    }
+    let run = bench.run(input);
+    let output = run.outputs(1).await.remove(0);
+    bench.fetch(&output).await;
+    let last = run.ended().await.unwrap();
+    assert_eq!((last.outputs.len(), last.errors.len()), (1, 0));
+    let first: Announcement = serde_json::from_slice(&receiver.received()[0].body).unwrap();
+    assert_eq!(
+        (first.kind, first.run_id.as_str()),
+        (AnnouncementKind::Started, "run-1")
+    );
+}
+
+#[tokio::test]
+async fn two_takings_of_one_attempt_do_not_disturb_each_other() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let older = bench.run(AttemptInput {
+        linger_s: 1.0,
+        ..bench.input(&["a"])
+    });
+    older.outputs(1).await;
+    let newer = bench.run(bench.input(&["a"]));
+    let output = newer.outputs(1).await.remove(0);
+    assert_eq!(
+        older.ended().await.unwrap().rescued,
+        [0],
+        "nobody can reach the older one"
+    );
+    bench.fetch(&output).await;
+    assert_eq!(
+        newer.ended().await.unwrap().rescued,
+        Vec::<ItemIndex>::new()
+    );
+    bench.nothing_left();
+}

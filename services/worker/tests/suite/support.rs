@@ -1,0 +1,146 @@
+//! Inputs over HTTP on loopback, a studio that may fetch them, and ffmpeg for making and judging.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use photofinish_outbound::{Outbound, Policy};
+use photofinish_runtime::install_crypto;
+use photofinish_worker::media::encoder::Choice;
+use photofinish_worker::operations::inputs::InputLimits;
+use photofinish_worker::operations::studio::{Studio, StudioSettings};
+
+/// Files by name; what is PUT can be read back.
+pub(crate) type Files = Arc<Mutex<HashMap<String, Bytes>>>;
+
+/// A real HTTP server over files in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    pub(crate) base: String,
+    pub(crate) files: Files,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let files = Files::default();
+        let read = |State(files): State<Files>, UrlPath(name): UrlPath<String>| async move {
+            files
+                .lock()
+                .unwrap()
+                .get(&name)
+                .cloned()
+                .ok_or(StatusCode::NOT_FOUND)
+        };
+        let write = |State(files): State<Files>, UrlPath(name): UrlPath<String>, body: Bytes| async move {
+            files.lock().unwrap().insert(name, body);
+        };
+        let router = Router::new()
+            .route("/{name}", get(read).put(write))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .with_state(files.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { base, files }
+    }
+
+    pub(crate) fn put(&self, name: &str, bytes: impl Into<Bytes>) -> String {
+        self.files
+            .lock()
+            .unwrap()
+            .insert(name.to_owned(), bytes.into());
+        self.url(name)
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("{}/{name}", self.base)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Bytes> {
+        self.files.lock().unwrap().get(name).cloned()
+    }
+}
+
+/// A studio that encodes with x264 and may fetch from loopback.
+pub(crate) fn studio() -> Studio {
+    install_crypto();
+    let settings = StudioSettings {
+        ffmpeg: "ffmpeg".to_owned(),
+        ffprobe: "ffprobe".to_owned(),
+        encoder: Choice::X264,
+        batch: 2,
+        cpus: 2,
+        inputs: InputLimits {
+            image_bytes_max: 8_000_000,
+            video_bytes_max: 64_000_000,
+            audio_bytes_max: 64_000_000,
+            captions_bytes_max: 100_000,
+            download_timeout: Duration::from_secs(20),
+        },
+        encode_timeout_base: Duration::from_mins(1),
+        encode_timeout_per_second: Duration::from_secs(20),
+    };
+    let policy = Policy::from_texts(&["127.0.0.0/8"]).unwrap();
+    Studio::new(settings, Outbound::new(policy).unwrap())
+}
+
+/// Runs a program with arguments separated by spaces; what it wrote to standard output.
+pub(crate) fn tool(program: &str, dir: &Path, words: &str) -> Vec<u8> {
+    let done = Command::new(program)
+        .args(words.split(' '))
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{program} {words}: {said}");
+    done.stdout
+}
+
+/// ffmpeg with arguments separated by spaces.
+pub(crate) fn ffmpeg(dir: &Path, words: &str) -> Vec<u8> {
+    tool("ffmpeg", dir, &format!("-nostdin -v error -y {words}"))
+}
+
+/// What ffprobe says, as `key=value` lines.
+pub(crate) fn probe(file: &Path, entries: &str) -> HashMap<String, String> {
+    let words = format!(
+        "-v error -count_packets -show_entries {entries} -of default=nw=1 {}",
+        file.display()
+    );
+    let said = String::from_utf8(tool("ffprobe", Path::new("/"), &words)).unwrap();
+    let pairs = said.lines().filter_map(|line| line.split_once('='));
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// A picture with edges, gradients and texture.
+pub(crate) fn detailed(width: u32, height: u32) -> image::RgbImage {
+    image::RgbImage::from_fn(width, height, |x, y| {
+        let (u, v) = (f64::from(x), f64::from(y));
+        let wave = |f: f64, a: f64| ((u * f).sin() * (v * f * 0.7 + a).cos() + 1.0) * 60.0;
+        let block = if (x / 23 + y / 17) % 2 == 0 {
+            90.0
+        } else {
+            20.0
+        };
+        let pixel = |a: f64| (wave(0.31, a) + wave(0.05, a) + block * 0.15).clamp(0.0, 255.0) as u8;
+        image::Rgb([pixel(0.0), pixel(1.3), pixel(2.9)])
+    })
+}
+
+pub(crate) fn png(picture: &image::RgbImage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut cursor = std::io::Cursor::new(&mut bytes);
+    picture
+        .write_to(&mut cursor, image::ImageFormat::Png)
+        .unwrap();
+    bytes
+}

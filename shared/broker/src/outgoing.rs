@@ -1,0 +1,421 @@
+//! A message to publish, and how one is published again.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::error::PublishError;
+use crate::headers;
+use crate::incoming::Incoming;
+use crate::names::{Family, Route, WorkQueue, is_ours};
+use crate::settings::INTERNAL_BYTES_MAX;
+use crate::topology::{self, Tier};
+
+/// Where a message goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An internal message. It must arrive in a queue.
+    Pipeline(Route),
+    /// Straight into a work queue, as when parked messages are replayed. It must arrive.
+    Queue(WorkQueue),
+    /// `photofinish.events`; nobody listening is no fault.
+    Events {
+        /// `<tenant>.job.<operation>.<event>`
+        routing_key: String,
+    },
+    /// Every fetcher; nobody listening is no fault.
+    Signals,
+    /// The queue in a client's `reply_to`; that it is gone is no fault.
+    Reply {
+        /// Its name. One of ours is refused.
+        queue: String,
+    },
+    /// The operator's queue of refused submissions. It must arrive.
+    Rejected,
+    /// The queue in which parked messages lie for people. It must arrive.
+    Dead(Family),
+}
+
+impl Target {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Pipeline(_) => "pipeline",
+            Self::Queue(_) => "queue",
+            Self::Events { .. } => "events",
+            Self::Signals => "signals",
+            Self::Reply { .. } => "reply",
+            Self::Rejected => "rejected",
+            Self::Dead(_) => "dead",
+        }
+    }
+}
+
+/// A message to publish. Persistent always; the confirm is awaited always.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    target: Target,
+    body: Bytes,
+    content_type: String,
+    kind: Option<String>,
+    message_id: Option<String>,
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Outgoing {
+    /// A message with this body, `application/json` unless told otherwise.
+    pub fn new(target: Target, body: impl Into<Bytes>) -> Self {
+        Self {
+            target,
+            body: body.into(),
+            content_type: "application/json".to_owned(),
+            kind: None,
+            message_id: None,
+            correlation_id: None,
+            reply_to: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// A message with this value as JSON; fails only on values that JSON cannot express.
+    pub fn json<T: Serialize>(target: Target, value: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(target, serde_json::to_vec(value)?))
+    }
+
+    /// What lies in [`WorkQueue::Parked`], on its way to where people look at it; `None` for other messages.
+    pub fn for_people(incoming: &Incoming) -> Option<Self> {
+        let parked = incoming.parked()?;
+        let mut outgoing = Self::new(Target::Dead(parked.family), incoming.body.clone())
+            .header(headers::PARKED_CODE, &parked.code)
+            .header(headers::PARKED_REASON, &parked.reason)
+            .header(headers::PARKED_ORIGIN, &parked.origin);
+        for name in [
+            headers::FIRST_EXCHANGE,
+            headers::FIRST_KEY,
+            headers::TRACEPARENT,
+        ] {
+            if let Some(value) = incoming.header(name) {
+                outgoing = outgoing.header(name, &value);
+            }
+        }
+        if let (Family::Submissions, Some(user)) = (parked.family, incoming.submitter()) {
+            outgoing = outgoing.header(headers::TENANT, user);
+        }
+        outgoing.content_type = incoming
+            .content_type
+            .clone()
+            .unwrap_or(outgoing.content_type);
+        outgoing.kind.clone_from(&incoming.kind);
+        outgoing.message_id.clone_from(&incoming.message_id);
+        outgoing.correlation_id.clone_from(&incoming.correlation_id);
+        Some(outgoing)
+    }
+
+    /// Sets the property `type`.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+
+    /// Sets the media type.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.content_type = content_type.into();
+        self
+    }
+
+    /// Sets the message id; a random one otherwise.
+    #[must_use]
+    pub fn message_id(mut self, id: impl Into<String>) -> Self {
+        self.message_id = Some(id.into());
+        self
+    }
+
+    /// Sets the correlation id, if there is one.
+    #[must_use]
+    pub fn correlation_id(mut self, id: Option<String>) -> Self {
+        self.correlation_id = id;
+        self
+    }
+
+    /// Sets the queue for replies.
+    #[must_use]
+    pub fn reply_to(mut self, queue: impl Into<String>) -> Self {
+        self.reply_to = Some(queue.into());
+        self
+    }
+
+    /// Adds a header; its name must be one of ours or begin with `x-photofinish-`.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn into_parcel(self, own: &str) -> Result<Parcel, PublishError> {
+        let target = self.target.label();
+        let (exchange, key, mandatory) = match self.target {
+            Target::Pipeline(route) => {
+                if self.body.len() > INTERNAL_BYTES_MAX {
+                    let (bytes, bytes_max) = (self.body.len(), INTERNAL_BYTES_MAX);
+                    return Err(PublishError::TooLarge {
+                        target,
+                        bytes,
+                        bytes_max,
+                    });
+                }
+                (topology::PIPELINE, route.to_string(), true)
+            }
+            Target::Queue(queue) => ("", queue.to_string(), true),
+            Target::Events { routing_key } => (topology::EVENTS, routing_key, false),
+            Target::Signals => (topology::SIGNALS, String::new(), false),
+            Target::Reply { queue } if is_ours(&queue) => return Err(PublishError::ReservedReply),
+            Target::Reply { queue } => ("", queue, false),
+            Target::Rejected => ("", topology::REJECTED.to_owned(), true),
+            Target::Dead(family) => ("", family.dead_queue(), true),
+        };
+        let short = |what: &str, value: String| {
+            ShortString::try_new(value).map_err(|_| PublishError::Invalid {
+                target,
+                what: what.to_owned(),
+            })
+        };
+        let mut table = FieldTable::default();
+        for (name, value) in self.headers {
+            if !headers::allowed(&name) {
+                return Err(PublishError::Invalid {
+                    target,
+                    what: format!("header {name}"),
+                });
+            }
+            let value = AMQPValue::LongString(value.into());
+            table.insert(short("a header's name", name)?, value);
+        }
+        trace_into(&mut table);
+        let id = self
+            .message_id
+            .unwrap_or_else(|| Uuid::new_v4().to_string());
+        let id = short("message_id", id)?;
+        let mut properties = persistent(own)
+            .with_message_id(id.clone())
+            .with_content_type(short("content_type", self.content_type)?)
+            .with_headers(table);
+        if let Some(kind) = self.kind {
+            properties = properties.with_type(short("type", kind)?);
+        }
+        if let Some(correlation_id) = self.correlation_id {
+            properties = properties.with_correlation_id(short("correlation_id", correlation_id)?);
+        }
+        if let Some(reply_to) = self.reply_to {
+            properties = properties.with_reply_to(short("reply_to", reply_to)?);
+        }
+        let address = Address {
+            exchange,
+            key: short("routing_key", key)?,
+            mandatory,
+            target,
+        };
+        Ok(Parcel {
+            address,
+            id,
+            body: self.body,
+            properties,
+        })
+    }
+}
+
+/// Exchange, key and what is expected of the broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    pub(crate) exchange: &'static str,
+    pub(crate) key: ShortString,
+    pub(crate) mandatory: bool,
+    /// The word in metrics and errors.
+    pub(crate) target: &'static str,
+}
+
+/// A message ready for the wire: sent again as it is when its confirm was lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Parcel {
+    pub(crate) address: Address,
+    pub(crate) id: ShortString,
+    pub(crate) body: Bytes,
+    pub(crate) properties: BasicProperties,
+}
+
+/// What is different when a message is published again.
+#[derive(Debug, Clone)]
+pub(crate) enum Again {
+    /// To its own queue at once.
+    Turn {
+        /// The new body, if it has one.
+        body: Option<Bytes>,
+    },
+    /// After a wait, as another attempt.
+    Retry {
+        /// How long.
+        wait_ms: u64,
+    },
+    /// The rest of a wait that is longer than one tier.
+    Forward,
+    /// Given up.
+    Park {
+        /// Stable word.
+        code: String,
+        /// A sentence.
+        reason: String,
+    },
+}
+
+impl Parcel {
+    /// The same message again, with the allow-list only: `queue` is where it came from and will return to.
+    pub(crate) fn again(incoming: &Incoming, queue: WorkQueue, own: &str, again: Again) -> Self {
+        let mut table = headers::without(&incoming.headers, &[headers::REMAINING_MS]);
+        keep_origin(&mut table, incoming, queue);
+        let mut body = incoming.body.clone();
+        let turn = incoming.turn.map_or(0, |turn| turn.turn);
+        let address = match again {
+            Again::Turn { body: new } => {
+                body = new.unwrap_or(body);
+                renew(&mut table, turn + 1);
+                home(queue, "turn")
+            }
+            Again::Retry { wait_ms } => {
+                renew(&mut table, turn + 1);
+                let attempt = u64::from(incoming.attempt.saturating_add(1));
+                headers::put_number(&mut table, headers::ATTEMPT, attempt);
+                wait(&mut table, queue, wait_ms)
+            }
+            Again::Forward => {
+                renew(&mut table, turn);
+                wait(&mut table, queue, incoming.remaining_ms)
+            }
+            Again::Park { code, reason } => park(&mut table, incoming, queue, &code, &reason),
+        };
+        let id = incoming
+            .message_id
+            .as_deref()
+            .and_then(|id| ShortString::try_new(id).ok());
+        let id = id.unwrap_or_else(|| Uuid::new_v4().to_string().into());
+        let mut properties = persistent(own)
+            .with_message_id(id.clone())
+            .with_headers(table);
+        // All three came out of AMQP short strings, so they fit into them.
+        let short = |value: &Option<String>| {
+            value
+                .as_deref()
+                .and_then(|value| ShortString::try_new(value).ok())
+        };
+        if let Some(value) = short(&incoming.content_type) {
+            properties = properties.with_content_type(value);
+        }
+        if let Some(value) = short(&incoming.kind) {
+            properties = properties.with_type(value);
+        }
+        if let Some(value) = short(&incoming.correlation_id) {
+            properties = properties.with_correlation_id(value);
+        }
+        if let Some(value) = short(&incoming.reply_to) {
+            properties = properties.with_reply_to(value);
+        }
+        Self {
+            address,
+            id,
+            body,
+            properties,
+        }
+    }
+}
+
+/// What the next receipt can no longer see: where it was first published, and by whom.
+fn keep_origin(table: &mut FieldTable, incoming: &Incoming, queue: WorkQueue) {
+    headers::put_text(table, headers::FIRST_EXCHANGE, &incoming.exchange);
+    headers::put_text(table, headers::FIRST_KEY, &incoming.routing_key);
+    if let (WorkQueue::Submissions, Some(user)) = (queue, incoming.submitter()) {
+        headers::put_text(table, headers::TENANT, user);
+    }
+}
+
+fn renew(table: &mut FieldTable, turn: u64) {
+    headers::put_number(table, headers::TURN, turn);
+    headers::put_text(table, headers::TURN_ID, &Uuid::new_v4().to_string());
+}
+
+fn home(queue: WorkQueue, target: &'static str) -> Address {
+    Address {
+        exchange: "",
+        key: queue.to_string().into(),
+        mandatory: true,
+        target,
+    }
+}
+
+/// The next tier of a wait; what is left is walked or waited in hand after it.
+fn wait(table: &mut FieldTable, queue: WorkQueue, wait_ms: u64) -> Address {
+    let tier = Tier::within(std::time::Duration::from_millis(wait_ms));
+    let in_tier = tier.map_or(0, |tier| tier.wait.as_millis());
+    let left = wait_ms.saturating_sub(u64::try_from(in_tier).unwrap_or(u64::MAX));
+    if left > 0 {
+        headers::put_number(table, headers::REMAINING_MS, left);
+    }
+    let home = home(queue, "retry");
+    tier.map_or(home.clone(), |tier| Address {
+        exchange: tier.name,
+        ..home
+    })
+}
+
+fn park(
+    table: &mut FieldTable,
+    incoming: &Incoming,
+    queue: WorkQueue,
+    code: &str,
+    reason: &str,
+) -> Address {
+    // What fails in parking itself keeps its first fate and goes straight to people.
+    if let Some(parked) = incoming.parked() {
+        headers::put_text(table, headers::PARKED_CODE, &parked.code);
+        headers::put_text(table, headers::PARKED_ORIGIN, &parked.origin);
+        let both = format!("{} (parking: {code}: {reason})", parked.reason);
+        headers::put_text(table, headers::PARKED_REASON, &both);
+        let key = parked.family.dead_queue().into();
+        return Address {
+            exchange: "",
+            key,
+            mandatory: true,
+            target: "dead",
+        };
+    }
+    headers::put_text(table, headers::PARKED_CODE, code);
+    headers::put_text(table, headers::PARKED_REASON, reason);
+    headers::put_text(table, headers::PARKED_ORIGIN, &queue.to_string());
+    let key = queue.family().as_str().into();
+    Address {
+        exchange: topology::DEAD,
+        key,
+        mandatory: true,
+        target: "parking",
+    }
+}
+
+fn persistent(own: &str) -> BasicProperties {
+    let properties = BasicProperties::default().with_delivery_mode(2);
+    // RabbitMQ verifies it, so the receiver knows that it comes from one of ours.
+    match ShortString::try_new(own) {
+        Ok(user) if !own.is_empty() => properties.with_user_id(user),
+        Ok(_) | Err(_) => properties,
+    }
+}
+
+fn trace_into(table: &mut FieldTable) {
+    if table.contains_key(headers::TRACEPARENT) {
+        return;
+    }
+    if let Some(parent) = photofinish_runtime::trace::current_traceparent() {
+        headers::put_text(table, headers::TRACEPARENT, &parent);
+    }
+}

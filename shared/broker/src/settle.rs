@@ -1,0 +1,275 @@
+//! Dispositions and how they are settled: what follows is published and confirmed first, the ack is last.
+//!
+//! Guarantee: a message is acknowledged only after its successor, if it has one, is confirmed. While the broker
+//! cannot take the successor the message is kept; when its channel dies it is let go, and RabbitMQ delivers it again.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use lapin::Acker;
+use lapin::options::BasicAckOptions;
+use photofinish_runtime::{Shutdown, backoff, clock};
+use tokio::time::Instant;
+
+use crate::connection::LOOK_EVERY;
+use crate::incoming::Incoming;
+use crate::names::WorkQueue;
+use crate::outgoing::{Again, Parcel};
+use crate::publisher::Publisher;
+use crate::settings::{DELIVERIES_MAX, PANIC_WAIT, PANICS_MAX};
+use crate::telemetry;
+
+/// First and longest wait before a successor is published again.
+const KEEP_MIN: Duration = Duration::from_millis(200);
+const KEEP_MAX: Duration = Duration::from_secs(10);
+
+/// Longest wait until an acknowledgement is written: beyond, the connection is as good as dead.
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What becomes of a message that was handled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a message is settled by its disposition only"]
+pub enum Disposition {
+    /// Done: all that follows from it is persisted and published.
+    Ack,
+    /// Again after this wait, as another attempt (`attempt` + 1).
+    RetryLater(Duration),
+    /// Again at once, without spending an attempt: the next turn of something that lasts.
+    Turn {
+        /// The new body, if it has changed.
+        body: Option<Bytes>,
+    },
+    /// Given up: to parking, where its job is ended and people look at it.
+    DeadLetter {
+        /// Stable word, `snake_case`.
+        code: &'static str,
+        /// A sentence that says what was tried.
+        reason: String,
+    },
+}
+
+impl Disposition {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Ack => "ack",
+            Self::RetryLater(_) => "retry",
+            Self::Turn { .. } => "turn",
+            Self::DeadLetter { .. } => "dead_letter",
+        }
+    }
+}
+
+/// What the loop does with a message before a handler sees it.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Its wait is longer than one tier: on to the next.
+    Forward,
+    /// Delivered too often.
+    Park,
+    /// For the handler, after what is left of its wait (under a second).
+    Handle(Duration),
+}
+
+/// Settles the messages of one queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Settler {
+    pub(crate) queue: WorkQueue,
+    pub(crate) publisher: Publisher,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Settler {
+    pub(crate) fn arrival(incoming: &Incoming) -> Arrival {
+        if incoming.delivery_count >= DELIVERIES_MAX {
+            Arrival::Park
+        } else if incoming.remaining_ms >= 1000 {
+            Arrival::Forward
+        } else {
+            Arrival::Handle(Duration::from_millis(incoming.remaining_ms))
+        }
+    }
+
+    /// Forwards or parks what is not for a handler; gives back what is.
+    pub(crate) async fn receive(&self, incoming: Incoming, acker: &Acker) -> Option<Incoming> {
+        match Self::arrival(&incoming) {
+            Arrival::Handle(wait) => {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                Some(incoming)
+            }
+            Arrival::Forward => {
+                self.replace(&incoming, acker, Again::Forward, "forward")
+                    .await;
+                None
+            }
+            Arrival::Park => {
+                let count = incoming.delivery_count;
+                let reason = format!("delivered {count} times without an acknowledgement");
+                let again = Again::Park {
+                    code: "delivered_too_often".to_owned(),
+                    reason,
+                };
+                self.replace(&incoming, acker, again, "dead_letter").await;
+                None
+            }
+        }
+    }
+
+    /// Carries a handler's disposition out. False: not acknowledged, so the message will come again.
+    pub(crate) async fn settle(
+        &self,
+        incoming: &Incoming,
+        acker: &Acker,
+        disposition: Disposition,
+    ) -> bool {
+        let label = disposition.label();
+        let again = match disposition {
+            Disposition::Ack => return self.ack(acker, label).await,
+            Disposition::RetryLater(wait) => Again::Retry {
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            },
+            Disposition::Turn { body } => Again::Turn { body },
+            Disposition::DeadLetter { code, reason } => {
+                let id = incoming.message_id.as_deref().unwrap_or("");
+                tracing::warn!(queue = %self.queue, id, code, reason, "message given up");
+                Again::Park {
+                    code: code.to_owned(),
+                    reason,
+                }
+            }
+        };
+        self.replace(incoming, acker, again, label).await
+    }
+
+    async fn replace(
+        &self,
+        incoming: &Incoming,
+        acker: &Acker,
+        again: Again,
+        label: &'static str,
+    ) -> bool {
+        let parcel = Parcel::again(incoming, self.queue, self.publisher.user(), again);
+        self.publish_for(acker, parcel).await && self.ack(acker, label).await
+    }
+
+    /// Publishes for as long as the message is ours to acknowledge.
+    async fn publish_for(&self, acker: &Acker, parcel: Parcel) -> bool {
+        let parcel = Arc::new(parcel);
+        let mut failures = 0;
+        loop {
+            // A channel that died has given the message to someone else: its successor is theirs to publish.
+            if acker.poisoned() {
+                telemetry::ack_false(self.queue.family().as_str());
+                return false;
+            }
+            match self.publisher.send(parcel.clone()).await {
+                Ok(()) => return true,
+                Err(error) => {
+                    let wait = backoff::delay(failures, KEEP_MIN, KEEP_MAX, clock::jitter());
+                    failures += 1;
+                    tracing::warn!(queue = %self.queue, %error, failures, "keeping a message");
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.shutdown.cut_off() => return false,
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ack(&self, acker: &Acker, label: &'static str) -> bool {
+        let family = self.queue.family().as_str();
+        let acknowledged = written(acker).await;
+        if acknowledged {
+            telemetry::consumed(family, label);
+        } else {
+            telemetry::ack_false(family);
+            tracing::info!(queue = %self.queue, label, "an acknowledgement was lost: it comes again");
+        }
+        acknowledged
+    }
+}
+
+/// Whether the acknowledgement went out. One that was under way when its channel died may never be answered, and it
+/// must not keep its permit; `Ok(false)` says that the broker never hears of it.
+async fn written(acker: &Acker) -> bool {
+    let mut ack = pin!(acker.ack(BasicAckOptions::default()));
+    let began = Instant::now();
+    while began.elapsed() < ACK_TIMEOUT {
+        match tokio::time::timeout(LOOK_EVERY, &mut ack).await {
+            Ok(answer) => return matches!(answer, Ok(true)),
+            Err(_elapsed) if acker.poisoned() => return false,
+            Err(_elapsed) => {}
+        }
+    }
+    false
+}
+
+/// Runs a handler; its panic is one more way to fail.
+pub(crate) async fn guard(
+    queue: WorkQueue,
+    attempt: u32,
+    handling: impl Future<Output = Disposition>,
+) -> Disposition {
+    match AssertUnwindSafe(handling).catch_unwind().await {
+        Ok(disposition) => disposition,
+        Err(panic) => {
+            telemetry::handler_panicked(queue.family().as_str());
+            let message = panic_message(panic.as_ref());
+            tracing::error!(%queue, attempt, panic = message, "a handler panicked");
+            if attempt < PANICS_MAX {
+                Disposition::RetryLater(PANIC_WAIT)
+            } else {
+                let reason = format!("its handler panicked {} times: {message}", attempt + 1);
+                Disposition::DeadLetter {
+                    code: "handler_panicked",
+                    reason,
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_is_forwarded_parked_or_handled() {
+        let message = |delivery_count, remaining_ms| Incoming {
+            delivery_count,
+            remaining_ms,
+            ..Incoming::default()
+        };
+        let arrival = |count, remaining| Settler::arrival(&message(count, remaining));
+        assert!(matches!(arrival(0, 0), Arrival::Handle(Duration::ZERO)));
+        assert!(matches!(arrival(9, 999), Arrival::Handle(wait) if wait.as_millis() == 999));
+        assert!(matches!(arrival(0, 1000), Arrival::Forward));
+        assert!(matches!(arrival(10, 5000), Arrival::Park));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_retried_and_in_the_end_parked() {
+        let run = |attempt| guard(WorkQueue::Plan, attempt, async { panic!("on purpose") });
+        assert_eq!(run(0).await, Disposition::RetryLater(PANIC_WAIT));
+        let Disposition::DeadLetter { code, reason } = run(PANICS_MAX).await else {
+            panic!("not parked");
+        };
+        assert_eq!(code, "handler_panicked");
+        assert!(reason.contains("on purpose"));
+    }
+}

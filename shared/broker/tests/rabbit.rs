@@ -1,0 +1,14 @@
+//! The broker against a real RabbitMQ: one virtual host for each test, started by `make servers`.
+
+#[path = "rabbit/consuming.rs"]
+mod consuming;
+#[path = "rabbit/faults.rs"]
+mod faults;
+#[path = "rabbit/publishing.rs"]
+mod publishing;
+#[path = "rabbit/rig.rs"]
+mod rig;
+#[path = "rabbit/settling.rs"]
+mod settling;
+#[path = "rabbit/topology.rs"]
+mod topology;

@@ -1,0 +1,204 @@
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{FieldTable, ShortString};
+use photofinish_broker::{
+    Family, INTERNAL_BYTES_MAX, Outgoing, Priority, PublishError, REJECTED_CODE, Route, Target,
+    WorkQueue,
+};
+use photofinish_kit::Rabbit;
+
+use crate::rig::{LANES, Outside, Process, one, settings};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_leads_to_its_queue() -> anyhow::Result<()> {
+    let (_rabbit, process) = one().await?;
+    let publisher = process.broker.publisher();
+    for route in Route::all(LANES) {
+        publisher
+            .publish(Outgoing::new(Target::Pipeline(route), "{}").kind("k"))
+            .await?;
+        let held = process.broker.get(route.queue()).await?.expect("a message");
+        let incoming = held.incoming();
+        assert_eq!(Route::parse(&incoming.routing_key), Some(route));
+        assert_eq!(incoming.exchange, "photofinish.pipeline");
+        assert_eq!(incoming.kind.as_deref(), Some("k"));
+        assert_eq!(incoming.content_type.as_deref(), Some("application/json"));
+        assert!(incoming.message_id.is_some() && incoming.turn.is_none());
+        assert!(held.settle(photofinish_broker::Disposition::Ack).await);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_arrive_and_does_not_is_an_error_and_only_that() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let outside = Outside::connect(&rabbit.url()).await?;
+    let (high, gone) = (Priority::High, 1);
+    let lost = WorkQueue::Submit {
+        priority: high,
+        lane: gone,
+    }
+    .to_string();
+    let delete = QueueDeleteOptions::default();
+    outside
+        .channel
+        .queue_delete(lost.as_str().into(), delete)
+        .await?;
+    let publisher = process.broker.publisher();
+    let publishes = (0..400_u16).map(|n| {
+        let lane = u16::from(n % 7 == 0);
+        let route = Route::PartReady {
+            priority: high,
+            lane,
+        };
+        let outgoing = Outgoing::new(Target::Pipeline(route), "{}");
+        let publisher = publisher.clone();
+        async move { (lane == gone, publisher.publish(outgoing).await) }
+    });
+    for (unroutable, result) in futures_util::future::join_all(publishes).await {
+        match result {
+            Ok(()) => assert!(!unroutable),
+            Err(PublishError::Unroutable { .. }) => assert!(unroutable),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let good = WorkQueue::Submit {
+        priority: high,
+        lane: 0,
+    }
+    .to_string();
+    assert_eq!(outside.depth(&good).await?, 342);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_strangers_nobody_listening_is_no_fault() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let publisher = process.broker.publisher();
+    let events = Target::Events {
+        routing_key: "t.job.img2vid.started".to_owned(),
+    };
+    publisher.publish(Outgoing::new(events, "{}")).await?;
+    publisher
+        .publish(Outgoing::new(Target::Signals, "{}"))
+        .await?;
+    let gone = Target::Reply {
+        queue: "nobody.is.here".to_owned(),
+    };
+    publisher.publish(Outgoing::new(gone, "{}")).await?;
+
+    let outside = Outside::connect(&rabbit.url()).await?;
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        ..Default::default()
+    };
+    outside
+        .channel
+        .queue_declare("answers".into(), options, FieldTable::default())
+        .await?;
+    let reply = Outgoing::new(
+        Target::Reply {
+            queue: "answers".to_owned(),
+        },
+        "{}",
+    )
+    .kind("job.accepted")
+    .correlation_id(Some("c-1".to_owned()));
+    publisher.publish(reply).await?;
+    let got = outside.take("answers").await?;
+    assert_eq!(
+        got.properties
+            .correlation_id()
+            .as_ref()
+            .map(ShortString::as_str),
+        Some("c-1")
+    );
+    assert_eq!(
+        got.properties.kind().as_ref().map(ShortString::as_str),
+        Some("job.accepted")
+    );
+
+    for queue in [
+        "dispatcher.plan",
+        "photofinish.rejected",
+        "fetcher.watch.dead",
+    ] {
+        let ours = Outgoing::new(
+            Target::Reply {
+                queue: queue.to_owned(),
+            },
+            "{}",
+        );
+        let refused = publisher.publish(ours).await;
+        assert!(
+            matches!(refused, Err(PublishError::ReservedReply)),
+            "{queue}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_and_dead_lie_for_people() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let publisher = process.broker.publisher();
+    let rejected = Outgoing::new(Target::Rejected, "not json").header(REJECTED_CODE, "malformed");
+    publisher.publish(rejected).await?;
+    publisher
+        .publish(Outgoing::new(Target::Dead(Family::Watch), "{}"))
+        .await?;
+    let outside = Outside::connect(&rabbit.url()).await?;
+    let got = outside.take("photofinish.rejected").await?;
+    assert_eq!(got.properties.delivery_mode(), &Some(2));
+    let headers = got.properties.headers().clone().expect("headers");
+    assert!(headers.contains_key(REJECTED_CODE));
+    outside.take("fetcher.watch.dead").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_is_refused_before_it_is() -> anyhow::Result<()> {
+    let (_rabbit, process) = one().await?;
+    let publisher = process.broker.publisher();
+    let large = vec![b' '; INTERNAL_BYTES_MAX + 1];
+    let large = Outgoing::new(Target::Pipeline(Route::JobEvent), large);
+    let refused = publisher.publish(large).await.expect_err("too large");
+    assert!(matches!(refused, PublishError::TooLarge { .. }) && !refused.is_transient());
+    let foreign = Outgoing::new(Target::Signals, "{}").header("CC", "x");
+    assert!(matches!(
+        publisher.publish(foreign).await,
+        Err(PublishError::Invalid { .. })
+    ));
+    let long = Outgoing::new(Target::Signals, "{}").message_id("m".repeat(256));
+    assert!(matches!(
+        publisher.publish(long).await,
+        Err(PublishError::Invalid { .. })
+    ));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_a_publish_times_out_and_connect_does_not() -> anyhow::Result<()> {
+    let rabbit = Rabbit::fresh().await?;
+    let mut away = settings(&rabbit.url_as("nobody", "wrong"));
+    away.publish_timeout_s = 0.5;
+    let process = Process::launch(&away)?;
+    let outgoing = Outgoing::new(Target::Signals, "{}");
+    let error = process
+        .broker
+        .publisher()
+        .publish(outgoing)
+        .await
+        .expect_err("no broker");
+    assert!(matches!(
+        error,
+        PublishError::Timeout {
+            timeout_ms: 500,
+            ..
+        }
+    ));
+    assert!(!process.broker.ready());
+    assert!(process.broker.get(WorkQueue::Plan).await.is_err());
+    assert_eq!(process.health.failing().len(), 2);
+    assert_eq!(process.drain().await, 0);
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! The messages between our own services. Small on purpose: ids, counts and decisions; what is
+//! large lies in the bucket. Unknown fields are ignored, new ones have defaults.
+
+use crate::announcement::Announcement;
+use crate::event::EventType;
+use crate::request::JobRequest;
+use jiff::Timestamp;
+use photofinish_model::{
+    AttemptRef, Fault, ItemIndex, JobId, Nonce, Operation, Priority, RunPodId, Tenant,
+};
+use serde::{Deserialize, Serialize};
+
+/// What comes to the queue `dispatcher.plan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum PlanMessage {
+    /// Ingest has admitted a job: run 1.
+    JobAccepted(JobAccepted),
+    /// Somebody or something wants a run to change.
+    JobCommand(JobCommand),
+}
+
+/// A job that was admitted, with all that planning needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobAccepted {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// When it was admitted.
+    pub accepted_at: Timestamp,
+    /// SHA-256 of the body as a canonical JSON value.
+    pub body_sha256: String,
+    /// The request, or where it lies.
+    pub request: RequestRef,
+}
+
+/// A request, in the message or in the bucket: messages stay under 64 KiB.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestRef {
+    /// The canonical request.
+    Inline(Box<JobRequest>),
+    /// `_job/request-{sha256}.json` holds the canonical request; checked on reading.
+    Stored {
+        /// SHA-256 of the object.
+        sha256: String,
+    },
+}
+
+/// A command names the run it means and is void when that run is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobCommand {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The run that is meant; for `retry` the run that has ended.
+    pub run: u32,
+    /// What is wanted.
+    pub command: Command,
+}
+
+/// What a command wants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// A person wants the run stopped.
+    Cancel,
+    /// A person wants a new run for what did not succeed.
+    Retry {
+        /// When it was asked for: the new run's deadline counts from here.
+        accepted_at: Timestamp,
+    },
+    /// The run's deadline has passed.
+    Deadline,
+    /// A message of the run was parked: the run ends with this fault.
+    Abandon {
+        /// Why.
+        fault: Fault,
+    },
+}
+
+/// A part that waits for a slot (`dispatcher.submit.{priority}.{lane}`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartReady {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The run, from 1.
+    pub run: u32,
+    /// The part, from 0.
+    pub part: u16,
+    /// The attempt that is to be submitted, from 1.
+    pub attempt: u16,
+    /// How urgently.
+    pub priority: Priority,
+}
+
+/// An attempt to be watched (`fetcher.watch`); it turns with its `watch` state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartSubmitted {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// RunPod's endpoint.
+    pub endpoint: String,
+    /// RunPod's id; none when the answer to the submit never came.
+    pub runpod_id: Option<RunPodId>,
+    /// What is asked for (for events).
+    pub operation: Operation,
+    /// The items that the attempt was given.
+    pub items: Vec<ItemRef>,
+    /// When it was posted.
+    pub submitted_at: Timestamp,
+    /// Seconds of execution after which RunPod ends it.
+    pub budget_s: f64,
+    /// What earlier turns have learnt.
+    #[serde(default)]
+    pub watch: WatchState,
+}
+
+/// An item by place and by id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemRef {
+    /// The place in the request.
+    pub index: ItemIndex,
+    /// The client's id.
+    pub item: String,
+}
+
+/// What a watch carries from turn to turn.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct WatchState {
+    /// RunPod's worker, once one has begun.
+    #[serde(default)]
+    pub worker_id: Option<String>,
+    /// That worker's process.
+    #[serde(default)]
+    pub boot: Option<String>,
+    /// When the attempt was first seen to run.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// Outputs that came by rescue.
+    #[serde(default)]
+    pub rescued: u32,
+}
+
+/// An attempt that is over (`dispatcher.outcome`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartFinished {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// RunPod's endpoint.
+    pub endpoint: String,
+    /// How it ended.
+    pub end: AttemptEnd,
+    /// Items that failed on the worker.
+    pub errors: Vec<crate::announcement::ItemError>,
+    /// What it cost.
+    pub usage: AttemptUsage,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "snake_case")]
+pub enum AttemptEnd {
+    /// The worker returned a result.
+    Completed,
+    /// RunPod or the worker called it failed.
+    Failed {
+        /// What was said.
+        reason: String,
+    },
+    /// RunPod does not know it any more, or ran it twice.
+    Lost {
+        /// What was seen.
+        reason: String,
+    },
+    /// It waited in RunPod's queue for too long and was taken back: spends no attempt.
+    NeverStarted,
+    /// The answer to its submit never came, and neither did it: spends no attempt.
+    Unknown,
+    /// Its run is over.
+    RunOver,
+}
+
+/// What one attempt cost.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct AttemptUsage {
+    /// Execution seconds as RunPod reports them, else as the worker or we saw them.
+    pub gpu_seconds: f64,
+    /// Seconds the worker waited to be fetched from.
+    pub linger_s: f64,
+    /// Outputs that came by rescue.
+    pub rescued: u32,
+}
+
+/// Something the outside may hear of (`notifier.events`); bodies are built by the notifier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEvent {
+    /// The job.
+    pub job: JobId,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The run.
+    pub run: u32,
+    /// What happened.
+    pub event: EventType,
+    /// Its place among the job's events (`model::sequence`).
+    pub sequence: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// For `job.progress`: the items that changed, at most 50.
+    #[serde(default)]
+    pub changed: Vec<ItemIndex>,
+}
+
+/// A delivery that is due (`notifier.deliver`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryDue {
+    /// `dlv_…`, a hash of event and receiver.
+    pub delivery: String,
+    /// The event.
+    pub event: JobEvent,
+    /// Who is to get it.
+    pub receiver: Receiver,
+    /// Tries made so far.
+    pub tries: u16,
+}
+
+/// Who gets a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "receiver", rename_all = "snake_case")]
+pub enum Receiver {
+    /// A webhook endpoint of the tenant: `whe_…`.
+    Endpoint {
+        /// Its id.
+        id: String,
+    },
+    /// The job's own `webhook_url`, signed with the tenant's own secret.
+    JobUrl {
+        /// The URL.
+        url: String,
+    },
+}
+
+/// What ingest heard from outside about an attempt (`photofinish.signals`); losing one is harmless.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Signal {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// What was said.
+    pub heard: Heard,
+}
+
+/// What a signal says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heard {
+    /// The worker's announcement.
+    Announcement(Box<Announcement>),
+    /// RunPod says that the attempt is over: poll now.
+    Completed,
+}
+
+impl PartReady {
+    /// The name of the part, without its attempt.
+    pub fn part_key(&self) -> String {
+        format!("{}/{}/{}", self.job, self.run, self.part)
+    }
+
+    /// The attempt under a fencing token.
+    pub fn with_nonce(&self, nonce: Nonce) -> AttemptRef {
+        AttemptRef {
+            tenant: self.tenant.clone(),
+            job: self.job.clone(),
+            run: self.run,
+            part: self.part,
+            attempt: self.attempt,
+            nonce,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What must be queried fast, in Redis: job records, parts, slots, turns, deadlines, deliveries
+//! and copies of the operator's records.
+//!
+//! The nouns: a *record* is a job in its newest run with its items; a *settled* item is stored or
+//! failed and never changes within the run; a *slot* is the right to have one attempt in flight,
+//! a *grant* a slot that has no attempt yet; a *lane* is one of the queues in which parts wait; a
+//! *turn* is a message's number at each of its own republications; a *copy* is a system record as
+//! it was read from the bucket a moment ago.
+//!
+//! The guarantee: every transition is one Lua script over one hash tag, safe to repeat, and every
+//! time that is compared is Redis' own. What is missing is told as missing, never as an error:
+//! after FLUSHALL everything goes on and is rebuilt from the bucket and the queues.
+//!
+//! Not for: anything that must outlive Redis (`objects`), what is in flight (RabbitMQ).
+
+pub mod config;
+mod deadlines;
+mod deliveries;
+mod error;
+mod jobs;
+mod keys;
+mod list;
+mod parts;
+mod settle;
+mod slots;
+mod store;
+mod system;
+mod turns;
+
+pub use deliveries::{
+    AttemptLog, AttemptTiming, DeliveryFilter, DeliveryRecord, DeliveryView, Recorded,
+};
+pub use error::{Class, JobStoreError};
+pub use jobs::{Created, Finished, Header};
+pub use keys::{Key, LIFETIMES, Lifetime};
+pub use list::{ListFilter, Page};
+pub use parts::Swap;
+pub use settle::{Settle, Started, Wanted};
+pub use slots::{Grant, GrantAsk, LaneGrant, Slot, SlotKind};
+pub use store::{JobStore, Settings};
+pub use system::CachedRecord;
+pub use turns::Turn;

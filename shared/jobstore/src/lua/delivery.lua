@@ -1,0 +1,5 @@
+-- Makes a delivery, once. KEYS: delivery   ARGV: doc, status, ttl ms
+if redis.call('HSETNX', KEYS[1], 'doc', ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'status', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1

@@ -1,0 +1,80 @@
+//! Readiness: named checks that say whether the process should get work, and why not.
+//!
+//! Guarantee: a registered check counts as failing until it was set; `/readyz` names every failing one.
+//! Not for liveness: `/healthz` answers 200 as long as the process answers at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+type States = BTreeMap<&'static str, Option<String>>;
+
+/// All checks of the process. Clones share one state.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// `None` is ready, else the reason.
+    states: Arc<Mutex<States>>,
+}
+
+/// One check: set it whenever what it watches changes. Clones share one state.
+#[derive(Debug, Clone)]
+pub struct Check {
+    name: &'static str,
+    health: Health,
+}
+
+impl Health {
+    /// No checks: ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a check that fails with "starting" until it is set. The same name twice is the same check.
+    pub fn register(&self, name: &'static str) -> Check {
+        self.lock()
+            .entry(name)
+            .or_insert_with(|| Some("starting".to_owned()));
+        Check {
+            name,
+            health: self.clone(),
+        }
+    }
+
+    /// The failing checks with their reasons, by name; empty when ready.
+    pub fn failing(&self) -> Vec<(&'static str, String)> {
+        self.lock()
+            .iter()
+            .filter_map(|(name, why)| Some((*name, why.clone()?)))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, States> {
+        // A panic between lock and unlock cannot leave a half-written entry behind.
+        self.states
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Check {
+    /// Ready, or not and why. The reason is dropped when ready.
+    pub fn set_ready(&self, ready: bool, why: impl Into<String>) {
+        let state = (!ready).then(|| why.into());
+        let before = self.health.lock().insert(self.name, state.clone());
+        if before.as_ref() != Some(&state) {
+            match state {
+                None => tracing::info!(check = self.name, "ready"),
+                Some(why) => tracing::warn!(check = self.name, why, "not ready"),
+            }
+        }
+    }
+
+    /// Ready.
+    pub fn ok(&self) {
+        self.set_ready(true, "");
+    }
+
+    /// Not ready, and why.
+    pub fn failing(&self, why: impl Into<String>) {
+        self.set_ready(false, why);
+    }
+}

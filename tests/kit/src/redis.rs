@@ -1,0 +1,108 @@
+//! Redis: a key prefix per test on the shared server, or a server of one's own to kill and empty.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::process::{Guarded, guarded, spawn};
+use crate::servers::server_setting;
+use crate::{free_port, wait_until};
+
+/// The shared server and a prefix that no other test has.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis://127.0.0.1:port`.
+    pub url: String,
+    /// To put before every key, such as `t-0123abcd:`.
+    pub prefix: String,
+}
+
+impl Redis {
+    /// A new prefix on the server of `make servers`.
+    pub fn fresh() -> anyhow::Result<Self> {
+        let url = server_setting("PHOTOFINISH_TEST_REDIS")?;
+        Ok(Self {
+            url,
+            prefix: format!("t-{}:", uuid::Uuid::new_v4().simple()),
+        })
+    }
+}
+
+/// A Redis server of one's own with an append-only file (up in milliseconds), for tests that kill or empty it.
+#[derive(Debug)]
+pub struct RedisServer {
+    port: u16,
+    dir: tempfile::TempDir,
+    running: Option<Guarded>,
+}
+
+impl RedisServer {
+    /// Starts a server on a free port.
+    pub async fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("make a directory for a Redis server")?;
+        let mut server = Self {
+            port: free_port()?,
+            dir,
+            running: None,
+        };
+        server.restart().await?;
+        Ok(server)
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// kill -9; the append-only file stays.
+    pub fn kill(&mut self) {
+        self.running = None;
+    }
+
+    /// Starts it again on the same port and data.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        let mut command = guarded("redis-server");
+        command
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                &self.port.to_string(),
+                "--save",
+                "",
+            ])
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "everysec",
+                "--daemonize",
+                "no",
+            ])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .stdout(std::process::Stdio::null());
+        self.running = Some(spawn(command, true).context("start redis-server (`make servers`)")?);
+        let port = self.port;
+        wait_until(Duration::from_secs(10), "Redis answers", || async move {
+            pings(port)
+        })
+        .await
+    }
+}
+
+/// Whether the server answers PING: it accepts connections before its data is loaded.
+fn pings(port: u16) -> bool {
+    use std::io::{Read as _, Write as _};
+    let ask = || -> std::io::Result<bool> {
+        let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"PING\r\n")?;
+        let mut answer = [0; 5];
+        socket.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG")
+    };
+    ask().unwrap_or(false)
+}

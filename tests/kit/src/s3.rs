@@ -1,0 +1,174 @@
+//! An S3 server in this process, over files: s3s-fs.
+//!
+//! It checks signatures, knows multipart, ranges, presigned URLs (path style) and put-if-absent. TCP_NODELAY is set
+//! on its sockets, else every GET stalls 40 ms.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How to sign.
+#[derive(Debug, Clone)]
+pub struct S3Credentials {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+    /// Region; the server takes any.
+    pub region: String,
+}
+
+impl Default for S3Credentials {
+    fn default() -> Self {
+        Self {
+            access_key: "photofinish-local".to_owned(),
+            secret_key: "photofinish-local-secret".to_owned(),
+            region: "us-east-1".to_owned(),
+        }
+    }
+}
+
+/// A running server with one bucket.
+#[derive(Debug)]
+pub struct S3 {
+    addr: SocketAddr,
+    bucket: String,
+    credentials: S3Credentials,
+    root: PathBuf,
+    end: CancellationToken,
+    tracker: TaskTracker,
+    /// The directory that was made for this server, deleted with it.
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl S3 {
+    /// A server on a free loopback port with an empty bucket in a directory of its own.
+    pub async fn start() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("make a directory for the S3 server")?;
+        let mut server = Self::start_at(
+            dir.path(),
+            "127.0.0.1:0",
+            "photofinish",
+            S3Credentials::default(),
+        )
+        .await?;
+        server.temporary = Some(dir);
+        Ok(server)
+    }
+
+    /// A server over the files under `root`, which stay; the bucket is made if missing.
+    pub async fn start_at(
+        root: &Path,
+        addr: &str,
+        bucket: &str,
+        credentials: S3Credentials,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(root.join(bucket)).context("make the bucket's directory")?;
+        let files = s3s_fs::FileSystem::new(root)
+            .map_err(|error| anyhow::anyhow!("open {}: {error:?}", root.display()))?;
+        let mut builder = S3ServiceBuilder::new(files);
+        builder.set_auth(SimpleAuth::from_single(
+            credentials.access_key.clone(),
+            credentials.secret_key.clone(),
+        ));
+        let listener = TcpListener::bind(addr)
+            .await
+            .context("bind the S3 server")?;
+        let server = Self {
+            addr: listener.local_addr()?,
+            bucket: bucket.to_owned(),
+            credentials,
+            root: root.to_path_buf(),
+            end: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            temporary: None,
+        };
+        let accept = accept(
+            listener,
+            builder.build(),
+            server.tracker.clone(),
+            server.end.clone(),
+        );
+        server.tracker.spawn(accept);
+        Ok(server)
+    }
+
+    /// `http://127.0.0.1:port`, for path-style addressing.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// How to sign.
+    pub fn credentials(&self) -> &S3Credentials {
+        &self.credentials
+    }
+
+    /// The directory in which the bucket's directory lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Stops: no new connection, requests under way are finished.
+    pub async fn stop(&self) {
+        self.end.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Stops, and starts again on the same port, files and credentials.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop().await;
+        let addr = self.addr.to_string();
+        let temporary = self.temporary.take();
+        *self = Self::start_at(&self.root, &addr, &self.bucket, self.credentials.clone()).await?;
+        self.temporary = temporary;
+        Ok(())
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    service: S3Service,
+    tracker: TaskTracker,
+    end: CancellationToken,
+) {
+    let builder = Arc::new(Builder::new(TokioExecutor::new()));
+    while let Some(Ok((socket, _))) = end.run_until_cancelled(listener.accept()).await {
+        let _nodelay = socket.set_nodelay(true);
+        let (builder, service, end) = (builder.clone(), service.clone(), end.clone());
+        tracker.spawn(async move {
+            let connection = builder.serve_connection(TokioIo::new(socket), service);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                _ended = connection.as_mut() => return,
+                () = end.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ended = connection.await;
+        });
+    }
+}
