@@ -166,6 +166,7 @@ pub(crate) enum WebhooksCommand {
     /// Make one; its secret is shown once
     Create {
         /// Where to POST
+        #[arg(id = "receiver", value_name = "URL")]
         url: Url,
         /// Such as job.completed; may be given several times; none: all but job.progress
         #[arg(long, value_name = "TYPE")]
@@ -284,6 +285,8 @@ mod tests {
         };
         assert_eq!(submit.idempotency_key.as_deref(), Some("A-17"));
         assert!(submit.watch);
+        let args = parse("--url http://host:1 webhooks create https://example.com/hook").unwrap();
+        assert_eq!(args.url.as_str(), "http://host:1/", "a receiver is not the service");
         let args = parse("list --metadata a=b=c").unwrap();
         let Command::List(list) = args.command else {
             panic!("not a list")

@@ -2,19 +2,17 @@
 
 use crate::config::{Config, Settings};
 use crate::core::Core;
-use crate::{deadlines, submitting};
+use crate::rebuild::Rebuild;
+use crate::reported::Reported;
+use crate::{deadlines, lanes, rebuild, submitting, sweep};
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_runpod::client::{Client, ClientSettings};
-use photofinish_runtime::{Check, Context};
+use photofinish_runtime::Context;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
-
-/// How often Redis and S3 are asked whether they are there.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Wires the dispatcher and returns when it is running.
 #[expect(
@@ -46,24 +44,35 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         runpod: Client::new(client).context("set up RunPod's client")?,
         clock: context.clock.clone(),
         tokens: config.tokens.clone(),
-        reported: submitting::Reported::default(),
+        reported: Reported::default(),
+        rebuild: Rebuild::default(),
+        expected: lanes::Expected::default(),
         work: Arc::new(Notify::new()),
         config,
     });
-    watch_stores(&core, &context);
+    let (redis, s3) = (core.jobstore.clone(), core.objects.clone());
+    let (health, tasks) = (&context.health, &context.tasks);
+    health.watch(tasks, "redis", move || {
+        let redis = redis.clone();
+        async move { redis.ping().await }
+    });
+    health.watch(tasks, "s3", move || {
+        let s3 = s3.clone();
+        async move { s3.check().await }
+    });
     consume(&core);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
     context.tasks.spawn_critical(
         "submit.loop",
         submitting::run(core.clone(), tasks, shutdown.clone()),
     );
-    context.tasks.spawn_critical(
-        "submit.remark",
-        submitting::remark_lanes(core.clone(), shutdown.clone()),
-    );
     context
         .tasks
-        .spawn_critical("deadlines", deadlines::run(core, shutdown));
+        .spawn_critical("submit.lanes", lanes::run(core.clone(), shutdown.clone()));
+    let tasks = &context.tasks;
+    tasks.spawn_critical("submit.sweep", sweep::run(core.clone(), shutdown.clone()));
+    tasks.spawn_critical("rebuild", rebuild::run(core.clone(), shutdown.clone()));
+    tasks.spawn_critical("deadlines", deadlines::run(core, shutdown));
     Ok(())
 }
 
@@ -86,30 +95,4 @@ fn consume(core: &Arc<Core>) {
         let core = handler.clone();
         async move { core.on_parked(incoming).await }
     });
-}
-
-/// Readiness follows the stores.
-fn watch_stores(core: &Arc<Core>, context: &Context) {
-    let (redis, s3) = (
-        context.health.register("redis"),
-        context.health.register("s3"),
-    );
-    let (core, shutdown) = (core.clone(), context.shutdown.clone());
-    context.tasks.spawn_critical("stores.watch", async move {
-        while !shutdown.stopping() {
-            tell(&redis, core.jobstore.ping().await);
-            tell(&s3, core.objects.check().await);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = shutdown.wait() => {}
-            }
-        }
-    });
-}
-
-fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
-    match result {
-        Ok(()) => check.ok(),
-        Err(error) => check.failing(crate::error::chain(&error)),
-    }
 }

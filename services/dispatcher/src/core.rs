@@ -2,13 +2,13 @@
 
 use crate::config::Config;
 use crate::error::Error;
-use photofinish_broker::{Broker, Outgoing, Publisher, Route, Target};
+use photofinish_broker::{Broker, Outgoing, Publisher, Route, Target, WorkQueue};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobCommand, JobEvent, PartReady, PlanMessage};
 use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::{Created, JobStore};
 use photofinish_model::sequence::{Moment, sequence};
-use photofinish_model::{JobId, JobSnapshot, Tenant};
+use photofinish_model::{JobId, JobSnapshot, SlotName, Tenant};
 use photofinish_objects::{Objects, TenantRecord};
 use photofinish_runpod::client::Client;
 use photofinish_runtime::Clock;
@@ -35,7 +35,11 @@ pub struct Core {
     /// For hook and output tokens.
     pub tokens: TokenKeys,
     /// RunPod's own count of attempts.
-    pub reported: crate::submitting::Reported,
+    pub reported: crate::reported::Reported,
+    /// Lanes in which something comes up out of the tiers.
+    pub expected: crate::lanes::Expected,
+    /// Rung when Redis was found to be emptied.
+    pub rebuild: crate::rebuild::Rebuild,
     /// Rung when a part was queued or a slot became free.
     pub work: Arc<Notify>,
 }
@@ -47,8 +51,8 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// A job in the run that a message means, rebuilt from the bucket when Redis does not know
-    /// it. `None`: neither knows it.
+    /// A job in the run that a message means, rebuilt from the bucket with its deadline when Redis
+    /// does not know it. `None`: neither knows it.
     pub async fn load(
         &self,
         tenant: &Tenant,
@@ -65,6 +69,11 @@ impl Core {
         };
         // Another process may have been faster: both wrote the same.
         let (Created::Created | Created::Exists) = self.jobstore.restore(&snapshot).await?;
+        if !snapshot.status.is_final() {
+            self.jobstore
+                .deadline_set(job, tenant, snapshot.run, snapshot.deadline_at)
+                .await?;
+        }
         Ok(self.jobstore.job(job).await?.or(Some(snapshot)))
     }
 
@@ -105,16 +114,33 @@ impl Core {
         self.publisher
             .publish(Outgoing::json(target, ready)?.message_id(id))
             .await?;
-        self.jobstore
-            .mark_lane(&self.config.endpoint_id, ready.priority, lane)
-            .await?;
-        self.work.notify_one();
+        self.mark(ready.priority, lane).await
+    }
+
+    /// Queues a part again after a failed attempt, not before `wait` is over. The lane is marked
+    /// when it comes up.
+    pub async fn queue_part_after(&self, ready: &PartReady, wait: Duration) -> Result<(), Error> {
+        if wait.is_zero() {
+            return self.queue_part(ready).await;
+        }
+        let wait = crate::lanes::whole_seconds(wait);
+        let lane = self.lane(&ready.tenant).await?;
+        let priority = broker_priority(ready.priority);
+        let queue = WorkQueue::Submit { priority, lane };
+        let id = format!("{}.{}", ready.part_key(), ready.attempt);
+        let outgoing = Outgoing::json(Target::Later { queue, wait }, ready)?.message_id(id);
+        self.publisher.publish(outgoing).await?;
+        self.expected.after(ready.priority, lane, wait);
         Ok(())
     }
 
-    /// Queues a part again after a failed attempt, after a pause.
-    pub async fn queue_part_after(&self, ready: &PartReady, _after: Duration) -> Result<(), Error> {
-        self.queue_part(ready).await
+    /// Frees the slot of a part's submission.
+    pub async fn free_slot(&self, slot: &SlotName) -> Result<(), Error> {
+        self.jobstore
+            .free(&self.config.endpoint_id, &slot.to_string())
+            .await?;
+        self.work.notify_one();
+        Ok(())
     }
 
     /// Sends a command about a run to ourselves.

@@ -4,7 +4,7 @@
 use crate::core::Core;
 use crate::error::Error;
 use photofinish_contract::messages::{Command, JobCommand};
-use photofinish_runtime::Shutdown;
+use photofinish_runtime::{Shutdown, error_chain};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,7 @@ const DUE_MAX: u32 = 200;
 pub async fn run(core: Arc<Core>, shutdown: Shutdown) {
     while !shutdown.stopping() {
         if let Err(error) = core.send_due().await {
-            tracing::warn!(
-                error = crate::error::chain(&error),
-                "look for passed deadlines"
-            );
+            tracing::warn!(error = error_chain(&error), "look for passed deadlines");
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

@@ -78,7 +78,8 @@ impl Core {
                 ..
             } = part.phase
             {
-                self.cancel_attempt(&runpod_id).await;
+                // Best effort: an attempt's own watch cancels what this does not reach.
+                let _stopped = self.cancel_attempt(&runpod_id).await;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What can go wrong here, and what becomes of the message.
 
 use photofinish_broker::Disposition;
+use photofinish_runtime::error_chain;
 use std::time::Duration;
 
 /// A fault while handling a message.
@@ -51,11 +52,16 @@ impl Error {
     /// True when the same message may well succeed later, whatever it holds.
     fn is_transient(&self) -> bool {
         match self {
-            Self::JobStore(_)
-            | Self::Objects(_)
-            | Self::Publish(_)
-            | Self::Get(_)
-            | Self::Contended { .. } => true,
+            Self::JobStore(error) => match error.class() {
+                photofinish_jobstore::Class::Transient => true,
+                photofinish_jobstore::Class::Permanent => false,
+            },
+            Self::Objects(error) => match error.class() {
+                photofinish_objects::Class::Transient => true,
+                photofinish_objects::Class::Permanent => false,
+            },
+            Self::Publish(error) => error.is_transient(),
+            Self::Get(_) | Self::Contended { .. } => true,
             Self::Json(_) | Self::Missing { .. } | Self::Record(_) => false,
         }
     }
@@ -67,18 +73,7 @@ impl Error {
         }
         Disposition::DeadLetter {
             code: "internal_error",
-            reason: chain(self),
+            reason: error_chain(self),
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

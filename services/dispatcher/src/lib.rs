@@ -12,6 +12,9 @@
 //! put-if-absent of `end-{n}.json` is the arbiter, and everything after it is a function of that
 //! document, so whoever comes second only repeats.
 //!
+//! A slot that nobody vouches for any more is asked after (`sweep`), and an emptied Redis is filled
+//! again from the bucket (`rebuild`).
+//!
 //! Every handler is load → decide → persist → perform → settle; the acknowledgement is last.
 
 pub mod app;
@@ -22,6 +25,10 @@ mod ending;
 mod error;
 mod inbound;
 mod input;
+mod lanes;
 mod parts;
 mod planning;
+mod rebuild;
+mod reported;
 mod submitting;
+mod sweep;

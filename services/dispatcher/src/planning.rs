@@ -95,9 +95,6 @@ impl Core {
     pub async fn start_run(&self, doc: &RunDoc) -> Result<(), Error> {
         let fresh = doc.initial_snapshot();
         let (Created::Created | Created::Exists) = self.jobstore.create(&fresh).await?;
-        self.jobstore
-            .deadline_set(&doc.job, &doc.tenant, doc.run, doc.deadline_at)
-            .await?;
         let Some(job) = self.load(&doc.tenant, &doc.job, doc.run).await? else {
             return Err(Error::Missing {
                 what: "the record",
@@ -107,6 +104,9 @@ impl Core {
         if job.run != doc.run || job.status.is_final() {
             return Ok(());
         }
+        self.jobstore
+            .deadline_set(&doc.job, &doc.tenant, doc.run, doc.deadline_at)
+            .await?;
         self.tell(&fresh, EventType::JobAccepted, Moment::Accepted)
             .await?;
         for planned in &doc.plan {

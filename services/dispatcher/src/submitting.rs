@@ -2,15 +2,16 @@
 
 use crate::core::{Core, broker_priority};
 use crate::error::Error;
+use crate::lanes::whole_seconds;
 use crate::planning::part_ready;
 use photofinish_broker::{Disposition, Held, Outgoing, Route, Target, WorkQueue};
-use photofinish_contract::messages::{ItemRef, PartReady, PartSubmitted, WatchState};
+use photofinish_contract::messages::{PartReady, PartSubmitted, WatchState};
 use photofinish_jobstore::{Grant, GrantAsk, LaneGrant};
 use photofinish_model::part::{Command, Event};
-use photofinish_model::{AttemptRef, ItemIndex, JobSnapshot, Nonce, Priority, RunPodId};
+use photofinish_model::{AttemptRef, ItemIndex, JobSnapshot, Nonce, Priority, RunPodId, SlotName};
 use photofinish_objects::RunDoc;
 use photofinish_runpod::client::{RunRequest, StatusError};
-use photofinish_runtime::{Shutdown, Tasks};
+use photofinish_runtime::{Shutdown, Tasks, backoff, clock, error_chain};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -21,13 +22,13 @@ const GRANT_TTL: Duration = Duration::from_secs(60);
 pub const SLOT_TTL: Duration = Duration::from_secs(60);
 /// The loop looks for work at least so often, also when nobody rings.
 const LOOK: Duration = Duration::from_secs(1);
-/// Lanes are marked anew from the queues' depths so often.
-const REMARK: Duration = Duration::from_secs(10);
 /// RunPod keeps an attempt for its queue wait, its execution and this.
 const TTL_GRACE: Duration = Duration::from_secs(600);
 /// The pause after a refused submit; doubled up to the longest.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The longest pause that RunPod may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Submits parts for as long as the process lives.
 pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
@@ -37,10 +38,14 @@ pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
             return;
         };
         match core.next_part().await {
-            Ok(Some((held, nonce))) => {
+            Ok(Some((held, nonce, lane))) => {
                 let core = core.clone();
                 tasks.spawn("submit", async move {
-                    let disposition = core.submit(&held, &nonce).await;
+                    let mut disposition = core.submit(&held, &nonce).await;
+                    if let Disposition::RetryLater(wait) = &mut disposition {
+                        *wait = whole_seconds(*wait);
+                        core.expected.after(lane.priority, lane.lane, *wait);
+                    }
                     held.settle(disposition).await;
                     drop(permit);
                 });
@@ -55,10 +60,7 @@ pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
             }
             Err(error) => {
                 drop(permit);
-                tracing::warn!(
-                    error = crate::error::chain(&error),
-                    "look for a part to submit"
-                );
+                tracing::warn!(error = error_chain(&error), "look for a part to submit");
                 tokio::select! {
                     () = tokio::time::sleep(LOOK) => {}
                     () = shutdown.wait() => {}
@@ -68,44 +70,9 @@ pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
     }
 }
 
-/// Marks the lanes in which messages wait: a mark may have been lost with Redis.
-pub async fn remark_lanes(core: Arc<Core>, shutdown: Shutdown) {
-    while !shutdown.stopping() {
-        if let Err(error) = core.remark().await {
-            tracing::warn!(error = crate::error::chain(&error), "mark waiting lanes");
-        }
-        tokio::select! {
-            () = tokio::time::sleep(REMARK) => {}
-            () = shutdown.wait() => {}
-        }
-    }
-}
-
 impl Core {
-    async fn remark(&self) -> Result<(), Error> {
-        let mut found = false;
-        for priority in Priority::ALL {
-            for lane in 0..self.config.lanes {
-                let queue = WorkQueue::Submit {
-                    priority: broker_priority(priority),
-                    lane,
-                };
-                if self.broker.depth(queue).await? > 0 {
-                    self.jobstore
-                        .mark_lane(&self.config.endpoint_id, priority, lane)
-                        .await?;
-                    found = true;
-                }
-            }
-        }
-        if found {
-            self.work.notify_one();
-        }
-        Ok(())
-    }
-
-    /// A message to submit and the slot (its nonce) that is held for it.
-    async fn next_part(&self) -> Result<Option<(Held, Nonce)>, Error> {
+    /// A message to submit, the slot (its nonce) that is held for it, and its lane.
+    async fn next_part(&self) -> Result<Option<(Held, Nonce, LaneGrant)>, Error> {
         let endpoint = &self.config.endpoint_id;
         loop {
             let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
@@ -116,7 +83,9 @@ impl Core {
                 ttl: GRANT_TTL,
                 pick_lane: true,
             };
-            let lane: LaneGrant = match self.jobstore.grant(endpoint, &ask).await? {
+            let granted = self.jobstore.grant(endpoint, &ask).await?;
+            self.rebuild.note(&granted);
+            let lane: LaneGrant = match granted {
                 Grant::Granted { lane: Some(lane) } => lane,
                 Grant::Granted { lane: None } | Grant::NoLane | Grant::Full | Grant::TooYoung => {
                     return Ok(None);
@@ -127,7 +96,7 @@ impl Core {
                 lane: lane.lane,
             };
             match self.broker.get(queue).await {
-                Ok(Some(held)) => return Ok(Some((held, nonce))),
+                Ok(Some(held)) => return Ok(Some((held, nonce, lane))),
                 Ok(None) => {
                     self.jobstore.free(endpoint, nonce.as_str()).await?;
                     self.jobstore.clear_lane(endpoint, lane).await?;
@@ -155,22 +124,23 @@ impl Core {
         match self.submit_part(&ready, nonce, incoming.attempt).await {
             Ok(disposition) => disposition,
             Err(error) => {
+                // The grant alone: an attempt that was bound keeps its slot until it is over.
                 self.give_back(nonce).await;
                 tracing::warn!(job = %ready.job, part = ready.part,
-                    error = crate::error::chain(&error), "submit");
+                    error = error_chain(&error), "submit");
                 error.disposition(incoming.attempt)
             }
         }
     }
 
-    /// Best effort: a slot that nobody holds expires by itself.
+    /// Best effort: a grant that nobody uses expires by itself.
     async fn give_back(&self, nonce: &Nonce) {
         if let Err(error) = self
             .jobstore
             .free(&self.config.endpoint_id, nonce.as_str())
             .await
         {
-            tracing::warn!(error = crate::error::chain(&error), "free a slot");
+            tracing::warn!(error = error_chain(&error), "free a slot");
         }
     }
 
@@ -243,46 +213,71 @@ impl Core {
         items: &[ItemIndex],
         tries: u32,
     ) -> Result<Disposition, Error> {
+        let nonce = attempt.nonce.clone();
+        let refused = Event::Refused {
+            nonce: nonce.clone(),
+        };
+        let request = match self.prepare(doc, attempt, items).await {
+            Ok(request) => request,
+            Err(error) => {
+                // Nothing was sent. Should this fail, too, the watch of the next receipt finds out.
+                if let Err(error) = self.step_and_perform(doc, job, attempt, &refused).await {
+                    tracing::warn!(%attempt, error = error_chain(&error), "take a submit back");
+                }
+                return Err(error);
+            }
+        };
+        let runpod_id = match self.runpod.run(&self.config.endpoint_id, &request).await {
+            Ok(accepted) => {
+                tracing::info!(%attempt, runpod_id = accepted.id, items = items.len(), "submitted");
+                RunPodId::try_from(accepted.id).ok()
+            }
+            Err(error) if error.is_refused() => {
+                tracing::warn!(%attempt, error = error_chain(&error), "RunPod refused");
+                let asked = error.retry_after().map(|pause| pause.min(RETRY_AFTER_MAX));
+                self.step_and_perform(doc, job, attempt, &refused).await?;
+                let pause = asked.unwrap_or_else(|| refused_pause(tries));
+                return Ok(Disposition::RetryLater(pause));
+            }
+            Err(error) => {
+                tracing::warn!(%attempt, error = error_chain(&error),
+                    "what came of the submit is not known");
+                None
+            }
+        };
+        metrics::counter!("photofinish_attempts_submitted_total").increment(1);
+        let event = Event::Submitted {
+            nonce,
+            runpod_id: runpod_id.clone(),
+        };
+        if let Err(error) = self.step_and_perform(doc, job, attempt, &event).await {
+            // The attempt is RunPod's now. A watch needs only the broker, and it writes into the
+            // record what could not be written here.
+            tracing::warn!(%attempt, error = error_chain(&error), "record a submit");
+            self.watch(doc, attempt, runpod_id, items).await?;
+        }
+        Ok(Disposition::Ack)
+    }
+
+    /// All that can fail before the POST: the slot and the input.
+    async fn prepare(
+        &self,
+        doc: &RunDoc,
+        attempt: &AttemptRef,
+        items: &[ItemIndex],
+    ) -> Result<RunRequest, Error> {
         let config = &self.config;
-        let slot = attempt.nonce.as_str();
+        let slot = SlotName::from(attempt).to_string();
         self.jobstore
-            .bind(&config.endpoint_id, slot, slot, SLOT_TTL)
+            .bind(&config.endpoint_id, attempt.nonce.as_str(), &slot, SLOT_TTL)
             .await?;
         let input = self.attempt_input(doc, attempt, items).await?;
-        let request = RunRequest {
+        Ok(RunRequest {
             input: serde_json::to_value(&input)?,
             webhook: self.hook_url(attempt),
             execution_timeout: config.execution_timeout,
             ttl: config.queue_wait_max + config.execution_timeout + TTL_GRACE,
-        };
-        let nonce = attempt.nonce.clone();
-        let event = match self.runpod.run(&config.endpoint_id, &request).await {
-            Ok(accepted) => {
-                tracing::info!(%attempt, runpod_id = accepted.id, items = items.len(), "submitted");
-                Event::Submitted {
-                    nonce,
-                    runpod_id: RunPodId::try_from(accepted.id).ok(),
-                }
-            }
-            Err(error) if error.is_refused() => {
-                tracing::warn!(%attempt, error = crate::error::chain(&error), "RunPod refused");
-                let pause = error.retry_after().unwrap_or_else(|| refused_pause(tries));
-                let event = Event::Refused { nonce };
-                self.step_and_perform(doc, job, attempt, &event).await?;
-                return Ok(Disposition::RetryLater(pause));
-            }
-            Err(error) => {
-                tracing::warn!(%attempt, error = crate::error::chain(&error),
-                    "what came of the submit is not known");
-                Event::Submitted {
-                    nonce,
-                    runpod_id: None,
-                }
-            }
-        };
-        metrics::counter!("photofinish_attempts_submitted_total").increment(1);
-        self.step_and_perform(doc, job, attempt, &event).await?;
-        Ok(Disposition::Ack)
+        })
     }
 
     async fn step_and_perform(
@@ -327,14 +322,12 @@ impl Core {
                 self.queue_part_after(&next, after).await
             }
             Command::FreeSlot { nonce } => {
-                self.jobstore
-                    .free(&self.config.endpoint_id, nonce.as_str())
-                    .await?;
-                self.work.notify_one();
-                Ok(())
+                let slot = SlotName::from(&ready.with_nonce(nonce));
+                self.free_slot(&slot).await
             }
             Command::CancelAttempt { runpod_id } => {
-                self.cancel_attempt(&runpod_id).await;
+                // Best effort: an attempt's own watch cancels what this does not reach.
+                let _stopped = self.cancel_attempt(&runpod_id).await;
                 Ok(())
             }
             Command::FailItem { index, fault } => self.fail_item(job, index, fault).await,
@@ -343,30 +336,20 @@ impl Core {
         }
     }
 
-    async fn watch(
+    /// Hands an attempt to the fetcher; again is harmless.
+    pub async fn watch(
         &self,
         doc: &RunDoc,
         attempt: &AttemptRef,
         runpod_id: Option<RunPodId>,
         items: &[ItemIndex],
     ) -> Result<(), Error> {
-        let ids = doc.request.item_ids();
-        let items = items
-            .iter()
-            .filter_map(|index| {
-                let item = ids.get(usize::from(*index))?.clone();
-                Some(ItemRef {
-                    index: *index,
-                    item,
-                })
-            })
-            .collect();
         let message = PartSubmitted {
             attempt: attempt.clone(),
             endpoint: self.config.endpoint_id.clone(),
             runpod_id,
             operation: doc.request.operation(),
-            items,
+            items: items.to_vec(),
             submitted_at: self.clock.now(),
             budget_s: self.config.execution_timeout.as_secs_f64(),
             watch: WatchState::default(),
@@ -376,57 +359,22 @@ impl Core {
         Ok(self.publisher.publish(outgoing).await?)
     }
 
-    /// Best effort: the watch cancels what this does not reach.
-    pub async fn cancel_attempt(&self, runpod_id: &RunPodId) {
+    /// Best effort, the watch cancels what this does not reach. True: nothing of it runs on.
+    pub async fn cancel_attempt(&self, runpod_id: &RunPodId) -> bool {
         match self
             .runpod
             .cancel(&self.config.endpoint_id, runpod_id.as_str())
             .await
         {
-            Ok(_) | Err(StatusError::NotFound { .. }) => {}
+            Ok(_) | Err(StatusError::NotFound { .. }) => true,
             Err(error) => {
-                tracing::warn!(%runpod_id, error = crate::error::chain(&error), "cancel");
+                tracing::warn!(%runpod_id, error = error_chain(&error), "cancel");
+                false
             }
         }
     }
 }
 
 fn refused_pause(tries: u32) -> Duration {
-    REFUSED_PAUSE
-        .saturating_mul(1 << tries.min(5))
-        .min(REFUSED_PAUSE_MAX)
-}
-
-/// RunPod's own count of what is queued and running, asked for at most so often.
-const HEALTH_AGE_MAX: Duration = Duration::from_secs(5);
-
-/// RunPod's own count, and when it was asked for.
-#[derive(Debug, Default)]
-pub struct Reported(tokio::sync::Mutex<Option<(std::time::Instant, u32)>>);
-
-impl Core {
-    /// Attempts in flight by RunPod's own count; 0 while it cannot be had (then ours counts alone).
-    async fn reported(&self) -> u32 {
-        let mut last = self.reported.0.lock().await;
-        if let Some((at, count)) = *last
-            && at.elapsed() < HEALTH_AGE_MAX
-        {
-            return count;
-        }
-        let count = match self.runpod.health(&self.config.endpoint_id).await {
-            Ok(health) => {
-                let count = health.jobs.in_queue.saturating_add(health.jobs.in_progress);
-                u32::try_from(count).unwrap_or(u32::MAX)
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = crate::error::chain(&error),
-                    "ask RunPod for its counts"
-                );
-                0
-            }
-        };
-        *last = Some((std::time::Instant::now(), count));
-        count
-    }
+    backoff::delay(tries, REFUSED_PAUSE, REFUSED_PAUSE_MAX, clock::jitter())
 }

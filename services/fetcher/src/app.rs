@@ -9,13 +9,11 @@ use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_runpod::client::{Client, ClientSettings};
 use photofinish_runpod::proxy::WorkerProxy;
-use photofinish_runtime::{Check, Context};
+use photofinish_runtime::Context;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How often Redis and S3 are asked whether they are there.
-const LOOK: Duration = Duration::from_secs(5);
 /// The longest wait for a connection to a worker.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Signals that may wait before the oldest is dropped.
@@ -52,7 +50,16 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         pulls: Arc::new(Semaphore::new(config.pulls_max)),
         config,
     });
-    watch_stores(&core, &context);
+    let (redis, s3) = (core.jobstore.clone(), core.objects.clone());
+    let (health, tasks) = (&context.health, &context.tasks);
+    health.watch(tasks, "redis", move || {
+        let redis = redis.clone();
+        async move { redis.ping().await }
+    });
+    health.watch(tasks, "s3", move || {
+        let s3 = s3.clone();
+        async move { s3.check().await }
+    });
     let handler = core.clone();
     broker.consume_signals(SIGNALS_MAX, move |incoming| {
         let core = handler.clone();
@@ -64,30 +71,4 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         async move { core.on_watch(incoming).await }
     });
     Ok(())
-}
-
-/// Readiness follows the stores.
-fn watch_stores(core: &Arc<Core>, context: &Context) {
-    let (redis, s3) = (
-        context.health.register("redis"),
-        context.health.register("s3"),
-    );
-    let (core, shutdown) = (core.clone(), context.shutdown.clone());
-    context.tasks.spawn_critical("stores.watch", async move {
-        while !shutdown.stopping() {
-            tell(&redis, core.jobstore.ping().await);
-            tell(&s3, core.objects.check().await);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = shutdown.wait() => {}
-            }
-        }
-    });
-}
-
-fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
-    match result {
-        Ok(()) => check.ok(),
-        Err(error) => check.failing(crate::error::chain(&error)),
-    }
 }

@@ -50,7 +50,7 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// Makes Redis know a job again; false when the bucket does not know it either.
+    /// Makes Redis know a job and its deadline again; false when the bucket does not know it either.
     pub async fn restore(&self, attempt: &AttemptRef) -> Result<bool, Error> {
         let found = self
             .objects
@@ -63,6 +63,12 @@ impl Core {
         // Another process may have been faster: both wrote the same.
         let (photofinish_jobstore::Created::Created | photofinish_jobstore::Created::Exists) =
             self.jobstore.restore(&snapshot).await?;
+        if !snapshot.status.is_final() {
+            let (job, tenant) = (&snapshot.job, &snapshot.tenant);
+            self.jobstore
+                .deadline_set(job, tenant, snapshot.run, snapshot.deadline_at)
+                .await?;
+        }
         Ok(true)
     }
 

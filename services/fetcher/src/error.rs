@@ -17,6 +17,12 @@ pub enum Error {
     /// A value of ours that JSON cannot express.
     #[error("write JSON")]
     Json(#[from] serde_json::Error),
+    /// RunPod did not take a cancel.
+    #[error("cancel an attempt")]
+    Cancel(#[source] photofinish_runpod::client::StatusError),
+    /// The last pull of an output failed for a reason of ours: it must not count as lost.
+    #[error("take an output over")]
+    Pull(#[source] PullError),
 }
 
 /// The pause before a watch goes on after a fault of Redis, S3 or RabbitMQ. All of them pass by
@@ -55,15 +61,25 @@ pub enum PullError {
     /// Nobody knows what it is: no announcement, no report.
     #[error("nothing is known of this output")]
     Unannounced,
+    /// It is stored, and Redis does not know its job although it was told.
+    #[error("the job's record cannot be restored")]
+    Unrecorded,
 }
 
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+impl PullError {
+    /// True when the worker and what it pushed are not to blame: trying again may well help.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Objects(error) => match error.class() {
+                photofinish_objects::Class::Transient => true,
+                photofinish_objects::Class::Permanent => false,
+            },
+            Self::JobStore(_) | Self::Tell(_) | Self::Unrecorded => true,
+            Self::Worker(_)
+            | Self::Short { .. }
+            | Self::Hash
+            | Self::Slow(_)
+            | Self::Unannounced => false,
+        }
     }
-    text
 }

@@ -21,6 +21,7 @@ mod error;
 mod hub;
 mod inbound;
 mod pull;
-
+mod report;
 mod turn;
 mod watching;
+mod worker;

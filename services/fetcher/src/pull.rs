@@ -13,12 +13,14 @@ use photofinish_model::{AttemptRef, ItemState, JobSnapshot, OutputSource, Stored
 use photofinish_objects::{OutputMeta, OutputUpload};
 use photofinish_runpod::proxy::Method;
 use photofinish_runpod::proxy::ProxyError;
-use photofinish_runtime::backoff;
+use photofinish_runtime::{backoff, error_chain};
 use sha2::{Digest as _, Sha256};
 use std::time::{Duration, Instant};
 
-/// Openings of one transfer before the pull counts as broken.
+/// Openings of one transfer in a row that brought nothing before the pull counts as broken.
 const OPENINGS_MAX: u32 = 6;
+/// Tries of one acknowledgement.
+const ACKNOWLEDGEMENTS_MAX: u32 = 3;
 /// The pause before a transfer is opened again; doubled each time, up to the longest.
 const REOPEN: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(3);
@@ -171,14 +173,20 @@ impl Core {
         let mut transfer = Transfer::new(upload, self.config.pull_rate_min);
         let mut openings = 0;
         loop {
-            match self.read_on(pull, worker, &mut transfer).await {
+            let before = transfer.upload.written();
+            let read = self.read_on(pull, worker, &mut transfer).await;
+            if transfer.upload.written() > before {
+                // It goes on; whether fast enough its rate says.
+                openings = 0;
+            }
+            match read {
                 Ok(()) => return transfer.finish(&pull.output).await,
                 Err(PullError::Worker(error)) if openings < OPENINGS_MAX && passes(&error) => {
                     let jitter = photofinish_runtime::clock::jitter();
                     let pause = backoff::delay(openings, REOPEN, REOPEN_MAX, jitter);
                     openings += 1;
                     tracing::debug!(attempt = %pull.attempt, item = pull.output.item,
-                        error = crate::error::chain(&error), "pull broke, goes on");
+                        error = error_chain(&error), "pull broke, goes on");
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => {
@@ -261,7 +269,8 @@ impl Core {
             }
             Settle::Already(_, ItemState::Stored(winner)) if winner.key == stored.key => {}
             Settle::Already(..) => self.objects.delete_output(&stored.key).await?,
-            Settle::Missing | Settle::RunOver => {}
+            Settle::Missing => return Err(PullError::Unrecorded),
+            Settle::RunOver => {}
         }
         // The run may have ended between the upload's begin and now, without this output.
         let end = self.objects.end(&attempt.tenant, job, run).await?;
@@ -271,20 +280,24 @@ impl Core {
         Ok(())
     }
 
-    /// Best effort: a worker that is not told lingers and is told again by the next watch.
+    /// Best effort: a worker that is not told lingers, until the next turn tells it.
     pub async fn acknowledge(&self, pull: &Pull) {
         let Some(worker) = &pull.worker else { return };
         if !pull.in_progress {
             return;
         }
         let token = self.tokens.mint(Purpose::Output, &pull.attempt);
-        if let Err(error) = self
-            .proxy
-            .call(Method::DELETE, worker, &pull.path(), &token)
-            .await
-        {
-            tracing::debug!(attempt = %pull.attempt, error = crate::error::chain(&error),
+        let path = pull.path();
+        for tries in 0..ACKNOWLEDGEMENTS_MAX {
+            let call = self.proxy.call(Method::DELETE, worker, &path, &token);
+            let Err(error) = call.await else { return };
+            tracing::debug!(attempt = %pull.attempt, error = error_chain(&error),
                 "acknowledge an output");
+            if !passes(&error) {
+                return;
+            }
+            let jitter = photofinish_runtime::clock::jitter();
+            tokio::time::sleep(backoff::delay(tries, REOPEN, REOPEN_MAX, jitter)).await;
         }
     }
 }
@@ -300,6 +313,6 @@ fn passes(error: &ProxyError) -> bool {
     match error {
         ProxyError::Transport(_) | ProxyError::Stalled(_) => true,
         ProxyError::Status(status) => *status >= 500 || *status == 429,
-        ProxyError::WorkerId => false,
+        ProxyError::WorkerId | ProxyError::Range => false,
     }
 }

@@ -1,21 +1,24 @@
 //! One turn of a watch: polls, signals and pulls in, one event each; the model says what to do.
 
 use crate::core::Core;
-use crate::error::{Error, PullError, chain};
+use crate::error::{Error, PullError};
 use crate::hub::Ear;
 use crate::pull::Pull;
 use photofinish_contract::announcement::{Announcement, ItemError, ReadyOutput, Spent};
 use photofinish_contract::messages::{Heard, PartSubmitted};
 use photofinish_model::attempt::{Command, Ctx, Event, Phase, Watch};
 use photofinish_model::{ItemIndex, OutputSource};
+use photofinish_runtime::error_chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How often time alone is an event, and a slot is renewed.
+/// How often time alone is an event, and the attempt is vouched for.
 const TICK: Duration = Duration::from_secs(10);
+/// How long pulls go on when the process is to end; then they are broken off and begun anew.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// What becomes of the watch's message.
 #[derive(Debug)]
@@ -33,7 +36,8 @@ enum Input {
     Heard(Heard),
     Pulled(Pulled),
     Tick,
-    Ending,
+    /// The turn is to end; pulls may go on for so long.
+    Ending(Duration),
 }
 
 /// A watch at work.
@@ -49,19 +53,29 @@ pub struct Turn {
     pub(crate) executed_s: Option<f64>,
     /// An announcement that came before a poll told the worker.
     pub(crate) early: Option<Box<Announcement>>,
+    /// RunPod calls it over; what is pulled from now on is pulled late.
+    pub(crate) over_at_runpod: bool,
+    /// The worker has said its last word: RunPod will call it over in a moment.
+    pub(crate) last_word: bool,
+    /// The run was asked what it still wants.
+    pub(crate) asked_wanted: bool,
+    /// Items that this turn has stored and acknowledged.
+    pub(crate) stored: BTreeSet<ItemIndex>,
     pub(crate) greeted: bool,
-    /// Greetings under way; the turn does not wait for them.
+    pub(crate) told_wanted: bool,
+    /// Small calls under way; the turn does not wait for them.
     pub(crate) asides: JoinSet<()>,
     pulls: JoinSet<Pulled>,
     poll_at: Instant,
-    ending: bool,
+    /// The turn ends; pulls that are still under way then are broken off.
+    ending: Option<Instant>,
 }
 
 impl Turn {
     /// Takes a watch up where its message stands.
     pub fn new(core: Arc<Core>, message: PartSubmitted) -> Self {
         let budget = Duration::try_from_secs_f64(message.budget_s).unwrap_or_default();
-        let items = message.items.iter().map(|item| item.index);
+        let items = message.items.iter().copied();
         let known = message.runpod_id.is_some();
         let mut watch = Watch::new(items, message.submitted_at, budget, known);
         if let (Some(worker), Some(since)) = (&message.watch.worker_id, message.watch.started_at) {
@@ -79,11 +93,16 @@ impl Turn {
             spent: Spent::default(),
             executed_s: None,
             early: None,
+            over_at_runpod: false,
+            last_word: false,
+            asked_wanted: false,
+            stored: BTreeSet::new(),
             greeted: false,
+            told_wanted: false,
             asides: JoinSet::new(),
             pulls: JoinSet::new(),
             poll_at: Instant::now(),
-            ending: false,
+            ending: None,
         }
     }
 
@@ -104,21 +123,20 @@ impl Turn {
             match input {
                 Input::Poll => {
                     self.poll().await?;
-                    let pause = self.watch.poll_after(&self.ctx()).unwrap_or(TICK);
-                    self.poll_at = Instant::now() + pause;
+                    self.poll_at = Instant::now() + self.pause();
                 }
                 Input::Heard(heard) => self.on_heard(heard).await?,
                 Input::Pulled((index, result)) => self.on_pulled(index, result).await?,
                 Input::Tick => {
-                    self.renew_slot().await;
+                    self.vouch().await;
                     self.apply(Event::Tick).await?;
                 }
-                Input::Ending => self.ending = true,
+                Input::Ending(grace) => self.end_within(grace),
             }
             if self.watch.is_over() {
                 return Ok(TurnEnd::Reported);
             }
-            if self.ending && self.pulls.is_empty() {
+            if self.ending.is_some() && self.pulls.is_empty() {
                 return Ok(TurnEnd::Again(Box::new(self.message)));
             }
         }
@@ -132,28 +150,41 @@ impl Turn {
         begun: Instant,
     ) -> Input {
         let config = &self.core.config;
-        let over = begun
-            + if self.ending {
-                config.pulling_turn_max
-            } else {
-                config.turn_max
-            };
+        let going_on = self.ending.is_none();
+        let over = match self.ending {
+            Some(at) => at,
+            None if self.pulls.is_empty() => begun + config.turn_max,
+            None => begun + config.pulling_turn_max,
+        };
         tokio::select! {
             Some(pulled) = self.pulls.join_next(), if !self.pulls.is_empty() => match pulled {
                 Ok(pulled) => Input::Pulled(pulled),
                 // A pull that panicked: the message comes again and everything with it.
-                Err(_) => Input::Ending,
+                Err(_) => Input::Ending(SHUTDOWN_GRACE),
             },
-            Some(heard) = ear.heard.recv(), if !self.ending => Input::Heard(heard),
-            () = tokio::time::sleep_until(self.poll_at), if !self.ending => Input::Poll,
+            Some(heard) = ear.heard.recv(), if going_on => Input::Heard(heard),
+            () = tokio::time::sleep_until(self.poll_at), if going_on => Input::Poll,
             _ = tick.tick() => Input::Tick,
-            () = self.core.shutdown.wait(), if !self.ending => Input::Ending,
-            () = tokio::time::sleep_until(over) => {
-                if self.ending {
-                    self.pulls.abort_all();
-                }
-                Input::Ending
-            }
+            () = self.core.shutdown.wait(), if going_on => Input::Ending(SHUTDOWN_GRACE),
+            () = tokio::time::sleep_until(over) => Input::Ending(Duration::ZERO),
+        }
+    }
+
+    fn end_within(&mut self, grace: Duration) {
+        let at = Instant::now() + grace;
+        self.ending = Some(self.ending.map_or(at, |earlier| earlier.min(at)));
+        if grace.is_zero() {
+            self.pulls.abort_all();
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let ctx = self.ctx();
+        let pause = self.watch.poll_after(&ctx).unwrap_or(TICK);
+        if self.last_word {
+            pause.min(ctx.policy.running_poll)
+        } else {
+            pause
         }
     }
 
@@ -182,16 +213,33 @@ impl Turn {
                 if source == Some(OutputSource::Rescued) {
                     self.message.watch.rescued += 1;
                 }
+                self.stored.insert(index);
                 self.apply(Event::Stored(index)).await
             }
             Err(error) => {
-                tracing::warn!(attempt = %self.message.attempt, index, error = chain(&error),
+                tracing::warn!(attempt = %self.message.attempt, index, error = error_chain(&error),
                     "a pull broke");
                 metrics::counter!("photofinish_pulls_broken_total").increment(1);
-                if let PullError::Slow(_) = error {
-                    self.ask_rescue().await;
+                let closing = matches!(
+                    self.watch.phase,
+                    Phase::Rescuing { .. } | Phase::Closing { .. }
+                );
+                if closing && error.is_ours() {
+                    // Not lost: the watch begins anew, finds it over, and looks for it again.
+                    return Err(Error::Pull(error));
                 }
-                self.apply(Event::PullBroke(index)).await
+                self.apply(match error {
+                    PullError::Slow(_) => Event::PullSlow(index),
+                    PullError::Worker(_)
+                    | PullError::Objects(_)
+                    | PullError::JobStore(_)
+                    | PullError::Tell(_)
+                    | PullError::Short { .. }
+                    | PullError::Hash
+                    | PullError::Unannounced
+                    | PullError::Unrecorded => Event::PullBroke(index),
+                })
+                .await
             }
         }
     }
@@ -219,7 +267,7 @@ impl Turn {
             Command::PullRescued(index) => self.start_pull(index, true),
             Command::AskRescue => self.ask_rescue().await,
             Command::ListRescue => return self.list_rescue().await.map(Some),
-            Command::Cancel => self.cancel().await,
+            Command::Cancel => self.cancel().await?,
             Command::Report(end) => self.report(end).await?,
         }
         Ok(None)
@@ -228,7 +276,7 @@ impl Turn {
     fn start_pull(&mut self, index: ItemIndex, rescued: bool) {
         let core = self.core.clone();
         let worker = self.message.watch.worker_id.clone();
-        let in_progress = matches!(self.watch.phase, Phase::Running { .. });
+        let in_progress = matches!(self.watch.phase, Phase::Running { .. }) && !self.over_at_runpod;
         let broken = self
             .watch
             .outputs

@@ -1,19 +1,14 @@
-//! What a turn asks and tells: RunPod's status, announcements, the start, the report.
+//! What a turn asks: whether the run goes on, how RunPod's job stands, what the worker announces.
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::turn::Turn;
-use photofinish_broker::{Outgoing, Route, Target};
 use photofinish_contract::announcement::{Announcement, AnnouncementKind};
-use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{AttemptEnd, AttemptUsage, PartFinished};
-use photofinish_contract::token::Purpose;
-use photofinish_jobstore::{Started, Wanted};
-use photofinish_model::attempt::{End, Event, Phase, Polled};
-use photofinish_model::part::{Part, Phase as PartPhase};
-use photofinish_model::sequence::Moment;
-use photofinish_model::{ItemIndex, ItemState, RunPodId};
+use photofinish_jobstore::{Swap, Wanted};
+use photofinish_model::attempt::{End, Event, Polled};
+use photofinish_model::part::{self, Part, PartPolicy, Phase as PartPhase};
+use photofinish_model::{ItemIndex, ItemState, RunPodId, SlotName};
 use photofinish_runpod::client::{JobStatus, StatusAnswer, StatusError};
-use photofinish_runpod::proxy::Method;
+use photofinish_runtime::error_chain;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -23,11 +18,11 @@ const SLOT_TTL: Duration = Duration::from_secs(60);
 impl Turn {
     /// Asks whether the run goes on, then RunPod how the attempt stands.
     pub(crate) async fn poll(&mut self) -> Result<(), Error> {
+        if self.message.runpod_id.is_none() {
+            self.look_for_id().await;
+        }
         if !self.ask_wanted().await? {
             return Ok(());
-        }
-        if self.message.runpod_id.is_none() {
-            self.look_for_id().await?;
         }
         let Some(id) = self.message.runpod_id.clone() else {
             return Ok(());
@@ -45,13 +40,14 @@ impl Turn {
                 self.apply(Event::Polled(Polled::Over(end))).await
             }
             Err(error) => {
-                tracing::warn!(attempt = %self.message.attempt, error = chain(&error), "poll");
+                tracing::warn!(attempt = %self.message.attempt, error = error_chain(&error), "poll");
                 Ok(())
             }
         }
     }
 
     /// Items that others have settled need no pull; false: the run is over, and so is the watch.
+    /// When nobody knows, everything is wanted.
     async fn ask_wanted(&mut self) -> Result<bool, Error> {
         let attempt = self.message.attempt.clone();
         let mine: Vec<ItemIndex> = self.watch.wanted.iter().copied().collect();
@@ -59,9 +55,10 @@ impl Turn {
             .core
             .jobstore
             .pending_items(&attempt.job, attempt.run, &mine)
-            .await?;
+            .await;
         match wanted {
-            Wanted::Items(open) => {
+            Ok(Wanted::Items(open)) => {
+                self.asked_wanted = true;
                 for index in mine.into_iter().filter(|index| !open.contains(index)) {
                     let pulling = self
                         .watch
@@ -72,37 +69,55 @@ impl Turn {
                         self.apply(Event::Stored(index)).await?;
                     }
                 }
-                Ok(true)
+                Ok(!self.watch.is_over())
             }
-            Wanted::RunOver => {
+            Ok(Wanted::RunOver) => {
                 self.apply(Event::RunOver).await?;
                 Ok(false)
             }
-            Wanted::Missing => {
+            Ok(Wanted::Missing) => {
                 self.core.restore(&attempt).await?;
+                Ok(true)
+            }
+            Err(error) => {
+                // A pull that is under way must not be broken off for it.
+                tracing::warn!(%attempt, error = error_chain(&error), "ask what is wanted");
                 Ok(true)
             }
         }
     }
 
-    /// The answer to the submit may have come after this watch was published.
-    async fn look_for_id(&mut self) -> Result<(), Error> {
+    async fn stored_part(&self) -> Result<Option<(String, Part)>, Error> {
         let attempt = &self.message.attempt;
-        let stored = self
-            .core
-            .jobstore
+        let jobstore = &self.core.jobstore;
+        let stored = jobstore
             .part(&attempt.job, attempt.run, attempt.part)
             .await?;
-        let part: Option<Part> = stored.and_then(|text| serde_json::from_str(&text).ok());
-        if let Some(PartPhase::InFlight {
-            nonce,
-            runpod_id: Some(id),
-        }) = part.map(|part| part.phase)
-            && nonce == attempt.nonce
-        {
-            self.adopt(id);
+        Ok(stored.and_then(|text| {
+            let part = serde_json::from_str(&text).ok()?;
+            Some((text, part))
+        }))
+    }
+
+    /// The answer to the submit may have come after this watch was published.
+    async fn look_for_id(&mut self) {
+        match self.stored_part().await {
+            Ok(Some((_, part))) => {
+                if let PartPhase::InFlight {
+                    nonce,
+                    runpod_id: Some(id),
+                } = part.phase
+                    && nonce == self.message.attempt.nonce
+                {
+                    self.adopt(id);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(attempt = %self.message.attempt, error = error_chain(&error),
+                    "look for RunPod's id");
+            }
         }
-        Ok(())
     }
 
     fn adopt(&mut self, id: RunPodId) {
@@ -120,12 +135,14 @@ impl Turn {
         if let Some(ms) = answer.execution_time_ms {
             self.executed_s = Some(ms as f64 / 1000.0);
         }
-        let polled = polled(&answer);
-        if let Polled::Running { .. } = polled {
+        let polled = polled(&answer, self.message.watch.worker_id.as_deref());
+        let running = matches!(polled, Polled::Running { .. });
+        self.over_at_runpod = matches!(polled, Polled::Over(_));
+        if running {
             self.apply(Event::Polled(polled.clone())).await?;
-            if let Some(early) = self.early.take() {
-                self.on_announcement(early, true).await?;
-            }
+        }
+        if let Some(early) = self.early.take() {
+            self.on_announcement(early, true).await?;
         }
         let said = answer
             .output
@@ -133,7 +150,7 @@ impl Turn {
         if let Some(announcement) = said {
             self.on_announcement(Box::new(announcement), false).await?;
         }
-        if let Polled::Running { .. } = polled {
+        if running {
             Ok(())
         } else {
             self.apply(Event::Polled(polled)).await
@@ -154,30 +171,35 @@ impl Turn {
         {
             self.adopt(id);
         }
-        if self.message.watch.worker_id.is_none() {
+        let Some(worker) = &self.message.watch.worker_id else {
             // Where the worker is, RunPod alone may say.
             self.early = Some(announcement);
             self.poll_now();
             return Ok(());
+        };
+        if *worker != announcement.worker_id {
+            // RunPod has given the job to two: the one that it names counts, the poll finds out.
+            tracing::info!(attempt = %self.message.attempt, worker,
+                other = announcement.worker_id, "another worker speaks");
+            if by_signal {
+                self.poll_now();
+            }
+            return Ok(());
         }
-        self.greet(&announcement);
+        let before = self.message.watch.boot.replace(announcement.boot.clone());
+        if before.is_some_and(|boot| boot != announcement.boot) && !self.over_at_runpod {
+            return self.apply(Event::Restarted).await;
+        }
         let fresh = self.learn(&announcement);
-        let attempt = &self.message.attempt;
-        for index in fresh {
-            self.core
-                .jobstore
-                .mark_item(&attempt.job, attempt.run, index, &ItemState::Ready)
-                .await?;
-        }
+        self.greet(&announcement);
+        self.mark_ready(&fresh).await;
         let pushed: BTreeSet<ItemIndex> = announcement.rescued.iter().copied().collect();
         let outputs = announcement.outputs.iter().map(|output| output.index);
         let outputs = outputs.filter(|index| !pushed.contains(index)).collect();
-        let failed = announcement
-            .errors
-            .iter()
-            .map(|error| error.index)
-            .collect();
-        if by_signal && announcement.kind == AnnouncementKind::Final {
+        let errors = announcement.errors.iter();
+        let failed = errors.map(|error| error.index).collect();
+        if announcement.kind == AnnouncementKind::Final && !self.over_at_runpod {
+            self.last_word = true;
             self.poll_now();
         }
         self.apply(Event::Announced {
@@ -186,6 +208,21 @@ impl Turn {
             failed,
         })
         .await
+    }
+
+    /// What a client sees of it; no pull waits for that.
+    async fn mark_ready(&self, fresh: &[ItemIndex]) {
+        let attempt = &self.message.attempt;
+        for index in fresh {
+            let mark =
+                self.core
+                    .jobstore
+                    .mark_item(&attempt.job, attempt.run, *index, &ItemState::Ready);
+            if let Err(error) = mark.await {
+                tracing::warn!(%attempt, error = error_chain(&error), "mark an item as ready");
+                return;
+            }
+        }
     }
 
     /// Keeps what was announced; gives the outputs that are new.
@@ -203,81 +240,14 @@ impl Turn {
         }
         self.spent.taken_s = self.spent.taken_s.max(announcement.spent.taken_s);
         self.spent.linger_s = self.spent.linger_s.max(announcement.spent.linger_s);
-        self.message.watch.boot = Some(announcement.boot.clone());
         fresh
     }
 
-    /// The worker waits for somebody to come; a pull may have to queue first.
-    fn greet(&mut self, announcement: &Announcement) {
-        let (false, Some(worker)) = (self.greeted, self.message.watch.worker_id.clone()) else {
-            return;
-        };
-        if announcement.outputs.is_empty() || announcement.kind == AnnouncementKind::Final {
-            return;
-        }
-        self.greeted = true;
-        let core = self.core.clone();
-        let attempt = self.message.attempt.clone();
-        self.asides.spawn(async move {
-            let token = core.tokens.mint(Purpose::Output, &attempt);
-            let path = format!("/attempts/{}", attempt.nonce);
-            if let Err(error) = core.proxy.call(Method::GET, &worker, &path, &token).await {
-                tracing::debug!(%attempt, error = chain(&error), "greet a worker");
-            }
-        });
-    }
-
-    pub(crate) async fn ask_rescue(&self) {
-        let Some(worker) = &self.message.watch.worker_id else {
-            return;
-        };
-        let attempt = &self.message.attempt;
-        let token = self.core.tokens.mint(Purpose::Output, attempt);
-        let path = format!("/attempts/{}/rescue", attempt.nonce);
-        if let Err(error) = self
-            .core
-            .proxy
-            .call(Method::POST, worker, &path, &token)
-            .await
-        {
-            tracing::debug!(%attempt, error = chain(&error), "ask a worker to push");
-        }
-    }
-
-    pub(crate) async fn tell_started(&mut self) -> Result<(), Error> {
-        if let Phase::Running { worker, since } = &self.watch.phase {
-            self.message.watch.worker_id = Some(worker.clone());
-            let at = *since;
-            if self.message.watch.started_at.is_some() {
-                return Ok(());
-            }
-            let attempt = self.message.attempt.clone();
-            let mut started = self
-                .core
-                .jobstore
-                .mark_started(&attempt.job, attempt.run, at)
-                .await?;
-            if started == Started::Missing && self.core.restore(&attempt).await? {
-                started = self
-                    .core
-                    .jobstore
-                    .mark_started(&attempt.job, attempt.run, at)
-                    .await?;
-            }
-            if started != Started::RunOver {
-                self.core
-                    .tell(&attempt, EventType::JobStarted, Moment::Started, Vec::new())
-                    .await?;
-            }
-            self.message.watch.started_at = Some(at);
-        }
-        Ok(())
-    }
-
-    /// Best effort: what runs on is cancelled again by the next watch of an ended run.
-    pub(crate) async fn cancel(&self) {
+    /// What runs on at RunPod costs money: a cancel that does not get through is tried again by
+    /// the next receipt of this watch.
+    pub(crate) async fn cancel(&self) -> Result<(), Error> {
         let Some(id) = &self.message.runpod_id else {
-            return;
+            return Ok(());
         };
         match self
             .core
@@ -285,53 +255,84 @@ impl Turn {
             .cancel(&self.message.endpoint, id.as_str())
             .await
         {
-            Ok(_) | Err(StatusError::NotFound { .. }) => {}
-            Err(error) => {
-                tracing::warn!(attempt = %self.message.attempt, error = chain(&error), "cancel");
+            Ok(_) | Err(StatusError::NotFound { .. }) => Ok(()),
+            // A job that has ended may be refused; and a wrong key someone must mend.
+            Err(
+                error @ (StatusError::Transient {
+                    status: 400..=499, ..
+                }
+                | StatusError::Unauthorized { .. }),
+            ) => {
+                tracing::warn!(attempt = %self.message.attempt, error = error_chain(&error), "cancel");
+                Ok(())
             }
+            Err(error) => Err(Error::Cancel(error)),
         }
     }
 
-    pub(crate) async fn renew_slot(&self) {
-        let (endpoint, nonce) = (&self.message.endpoint, self.message.attempt.nonce.as_str());
-        if let Err(error) = self.core.jobstore.renew(endpoint, nonce, SLOT_TTL).await {
-            tracing::warn!(attempt = %self.message.attempt, error = chain(&error), "renew a slot");
+    /// Vouches for the attempt: for its slot and for its part's record, should Redis have lost them.
+    pub(crate) async fn vouch(&self) {
+        let attempt = &self.message.attempt;
+        let slot = SlotName::from(attempt).to_string();
+        let renewed = self
+            .core
+            .jobstore
+            .renew(&self.message.endpoint, &slot, SLOT_TTL);
+        if let Err(error) = renewed.await {
+            tracing::warn!(%attempt, error = error_chain(&error), "renew a slot");
+        }
+        if let Err(error) = self.put_record_back().await {
+            tracing::warn!(%attempt, error = error_chain(&error), "vouch for a part");
         }
     }
 
-    pub(crate) async fn report(&mut self, end: End) -> Result<(), Error> {
-        let usage = AttemptUsage {
-            gpu_seconds: self.executed_s.unwrap_or(self.spent.taken_s),
-            linger_s: self.spent.linger_s,
-            rescued: self.message.watch.rescued,
+    async fn put_record_back(&self) -> Result<(), Error> {
+        let attempt = &self.message.attempt;
+        let there = self.stored_part().await?;
+        let (stored, part) = if let Some((text, part)) = there {
+            (Some(text), part)
+        } else {
+            let mut part = Part::new(self.message.items.iter().copied());
+            part.attempt = attempt.attempt;
+            (None, part)
         };
-        tracing::info!(attempt = %self.message.attempt, ?end, gpu_seconds = usage.gpu_seconds,
-            linger_s = usage.linger_s, rescued = usage.rescued, missing = self.watch.wanted.len(),
-            "attempt over");
-        let message = PartFinished {
-            attempt: self.message.attempt.clone(),
-            endpoint: self.message.endpoint.clone(),
-            end: attempt_end(end),
-            errors: self.errors.values().cloned().collect(),
-            usage,
+        let event = part::Event::Watched {
+            attempt: attempt.attempt,
+            nonce: attempt.nonce.clone(),
+            runpod_id: self.message.runpod_id.clone(),
         };
-        let outgoing = Outgoing::json(Target::Pipeline(Route::PartFinished), &message)?
-            .message_id(format!("{}.end", message.attempt.nonce));
-        self.core.publisher.publish(outgoing).await?;
+        let ctx = part::Ctx {
+            policy: PartPolicy::default(),
+            jitter: 0.0,
+        };
+        let next = part.step(&event, &ctx).next;
+        if next == part {
+            return Ok(());
+        }
+        let next = serde_json::to_string(&next)?;
+        let (job, run, number) = (&attempt.job, attempt.run, attempt.part);
+        let jobstore = &self.core.jobstore;
+        // One that was lost is taken up with the next tick.
+        let (Swap::Swapped | Swap::Lost(_)) = jobstore
+            .part_cas(job, run, number, stored.as_deref(), &next)
+            .await?;
         Ok(())
     }
 }
 
-fn polled(answer: &StatusAnswer) -> Polled {
+/// `known` is the worker that RunPod named before: an answer may leave it out.
+fn polled(answer: &StatusAnswer, known: Option<&str>) -> Polled {
     match &answer.status {
         JobStatus::InQueue => Polled::Queued,
-        JobStatus::InProgress | JobStatus::Unknown(_) => match &answer.worker_id {
-            Some(worker) => Polled::Running {
-                worker: worker.clone(),
-                retries: answer.retries,
-            },
-            None => Polled::Queued,
-        },
+        JobStatus::InProgress | JobStatus::Unknown(_) => {
+            match answer.worker_id.as_deref().or(known) {
+                Some(worker) => Polled::Running {
+                    worker: worker.to_owned(),
+                    retries: answer.retries,
+                },
+                None => Polled::Queued,
+            }
+        }
         JobStatus::Completed => Polled::Over(End::Completed),
         JobStatus::Failed => {
             let said = answer.error.as_ref().map(|fault| fault.text.clone());
@@ -341,16 +342,5 @@ fn polled(answer: &StatusAnswer) -> Polled {
         }
         JobStatus::Cancelled => Polled::Over(End::Lost("cancelled at RunPod".to_owned())),
         JobStatus::TimedOut => Polled::Over(End::Lost("timed out at RunPod".to_owned())),
-    }
-}
-
-fn attempt_end(end: End) -> AttemptEnd {
-    match end {
-        End::Completed => AttemptEnd::Completed,
-        End::Failed(reason) => AttemptEnd::Failed { reason },
-        End::Lost(reason) => AttemptEnd::Lost { reason },
-        End::NeverStarted => AttemptEnd::NeverStarted,
-        End::Unknown => AttemptEnd::Unknown,
-        End::RunOver => AttemptEnd::RunOver,
     }
 }

@@ -1,57 +1,64 @@
-//! The composition root: adapters in, both doors opened.
+//! The composition root: adapters in, handlers wired, sockets bound.
 
 use crate::config::{Config, Settings};
-use crate::core::Core;
+use crate::core::Ingest;
+use crate::error::chain;
 use crate::inbound;
 use anyhow::Context as _;
-use photofinish_broker::{Broker, WorkQueue};
+use photofinish_broker::{Broker, Consumption, WorkQueue};
 use photofinish_jobstore::JobStore;
-use photofinish_objects::{Objects, Sealer};
-use photofinish_outbound::Guard;
-use photofinish_runtime::{Check, Context, http};
-use secrecy::ExposeSecret;
+use photofinish_objects::Objects;
+use photofinish_runtime::{Check, Context};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often Redis and S3 are asked whether they are there.
+/// How often Redis and S3 are asked whether they are there, and how many jobs are in flight.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Wires ingest and returns when it is running.
 pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     let config = Config::of(&settings).map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
     let broker = Broker::connect(&settings.broker, "ingest", &context.tasks, &context.health)?;
-    let redis = settings.redis.settings().map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
-    let s3 = settings.s3.settings().map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
-    let core = Arc::new(Core {
+    let ingest = Arc::new(Ingest {
         publisher: broker.publisher(),
-        jobstore: JobStore::connect(&redis).context("set up Redis")?,
-        objects: Objects::connect(&s3).context("set up S3")?,
-        sealer: Sealer::new(settings.secrets.key.expose_secret())?,
-        inputs: Guard::new(config.inputs.clone()),
-        receivers: Guard::new(config.receivers.clone()),
+        jobstore: JobStore::connect(&config.redis).context("set up Redis")?,
+        objects: Objects::connect(&config.s3).context("set up S3")?,
         clock: context.clock.clone(),
-        tokens: config.tokens.clone(),
         config,
     });
-    watch_stores(&core, &context);
-    let listener = context.ports.listen("http", &settings.http.listen).await?;
-    http::serve(&context.tasks, "http", listener, inbound::router(core.clone()));
-    let concurrency = core.config.concurrency;
-    broker.consume(WorkQueue::Submissions, concurrency, move |incoming| {
-        let core = core.clone();
-        async move { core.on_submission(incoming).await }
-    });
+    let handler = ingest.clone();
+    let submissions = broker.consume(
+        WorkQueue::Submissions,
+        ingest.config.submissions_concurrency,
+        move |incoming| {
+            let ingest = handler.clone();
+            async move { ingest.on_submission(incoming).await }
+        },
+    );
+    watch(&ingest, &context, submissions);
+    let listener = context.ports.listen("http", &ingest.config.listen).await?;
+    photofinish_runtime::http::serve(&context.tasks, "http", listener, inbound::router(ingest));
     Ok(())
 }
 
-/// Readiness follows the stores.
-fn watch_stores(core: &Arc<Core>, context: &Context) {
-    let (redis, s3) = (context.health.register("redis"), context.health.register("s3"));
-    let (core, shutdown) = (core.clone(), context.shutdown.clone());
+/// Readiness follows the stores; the default tenant is made; above the limit no submission is taken.
+fn watch(ingest: &Arc<Ingest>, context: &Context, submissions: Consumption) {
+    let (redis, s3) = (
+        context.health.register("redis"),
+        context.health.register("s3"),
+    );
+    let (ingest, shutdown) = (ingest.clone(), context.shutdown.clone());
     context.tasks.spawn_critical("stores.watch", async move {
+        let mut tenant_owed = ingest.config.default_tenant.clone();
         while !shutdown.stopping() {
-            tell(&redis, core.jobstore.ping().await);
-            tell(&s3, core.objects.check().await);
+            tell(&redis, ingest.jobstore.ping().await);
+            tell(&s3, ingest.objects.check().await);
+            if let Some(tenant) = &tenant_owed
+                && ingest.make_tenant(tenant).await.is_ok()
+            {
+                tenant_owed = None;
+            }
+            pace(&ingest, &submissions).await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = shutdown.wait() => {}
@@ -60,9 +67,27 @@ fn watch_stores(core: &Arc<Core>, context: &Context) {
     });
 }
 
+async fn pace(ingest: &Ingest, submissions: &Consumption) {
+    let Ok(in_flight) = ingest.jobstore.jobs_in_flight().await else {
+        return;
+    };
+    metrics::gauge!("photofinish_ingest_jobs_in_flight").set(in_flight as f64);
+    let above = in_flight >= ingest.config.jobs_in_flight_max;
+    if above && !submissions.is_paused() {
+        tracing::warn!(
+            in_flight,
+            "above admission.jobs_in_flight_max: submissions wait"
+        );
+        submissions.pause();
+    } else if !above && submissions.is_paused() {
+        tracing::info!(in_flight, "submissions are taken again");
+        submissions.resume();
+    }
+}
+
 fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
     match result {
         Ok(()) => check.ok(),
-        Err(error) => check.failing(crate::error::chain(&error)),
+        Err(error) => check.failing(chain(&error)),
     }
 }

@@ -2,30 +2,37 @@
 
 use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
+use photofinish_model::Tenant;
 use photofinish_model::plan::PlanPolicy;
 use photofinish_objects::Sealer;
 use photofinish_objects::config::S3Section;
-use photofinish_outbound::Policy;
+use photofinish_outbound::{Guard, Policy};
 use photofinish_runtime::Service;
 use photofinish_runtime::config::de;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// An operator key has at least so many characters.
-const OPERATOR_KEY_CHARS_MIN: usize = 16;
+/// S3 refuses URLs that are good for longer.
+const URL_TTL_MAX: Duration = Duration::from_hours(7 * 24);
+const URL_TTL_MIN: Duration = Duration::from_mins(1);
 
 /// The service with its embedded defaults.
 pub fn service() -> Service<Settings> {
-    let defaults = [
+    Service::new("ingest", defaults().leak())
+        .env_aliases(photofinish_objects::config::ENV_ALIASES)
+        .checked_by(|settings| Config::of(settings).err().unwrap_or_default())
+}
+
+/// The embedded defaults: commented TOML that names every key.
+pub fn defaults() -> String {
+    [
         include_str!("defaults.toml"),
         photofinish_broker::DEFAULTS,
         photofinish_jobstore::config::DEFAULTS,
         photofinish_objects::config::DEFAULTS,
-    ];
-    Service::new("ingest", defaults.concat().leak())
-        .env_aliases(photofinish_objects::config::ENV_ALIASES)
-        .checked_by(|settings| Config::of(settings).err().unwrap_or_default())
+    ]
+    .concat()
 }
 
 /// The settings as they are written; `defaults.toml` describes each.
@@ -34,14 +41,15 @@ pub fn service() -> Service<Settings> {
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct Settings {
     pub http: HttpSection,
+    pub links: LinksSection,
     pub auth: AuthSection,
-    pub limits: LimitsSection,
-    pub outbound: OutboundSection,
-    pub plan: PlanSection,
-    pub usage: UsageSection,
-    pub tokens: TokensSection,
     pub secrets: SecretsSection,
-    pub ingest: IngestSection,
+    pub tokens: TokensSection,
+    pub outbound: OutboundSection,
+    pub admission: AdmissionSection,
+    pub urls: UrlsSection,
+    pub usage: UsageSection,
+    pub plan: PlanSection,
     pub broker: photofinish_broker::Settings,
     pub redis: RedisSection,
     pub s3: S3Section,
@@ -52,6 +60,12 @@ pub struct Settings {
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct HttpSection {
     pub listen: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct LinksSection {
     pub public_url: String,
 }
 
@@ -59,8 +73,7 @@ pub struct HttpSection {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct AuthSection {
-    #[serde(deserialize_with = "de::optional_secret")]
-    pub operator_key: Option<SecretString>,
+    pub operator_key: SecretString,
     #[serde(deserialize_with = "de::optional_text")]
     pub default_tenant: Option<String>,
 }
@@ -68,27 +81,57 @@ pub struct AuthSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct LimitsSection {
-    pub jobs_in_flight_max: u64,
-    #[serde(deserialize_with = "de::seconds", rename = "output_url_s")]
-    pub output_url: Duration,
-    #[serde(deserialize_with = "de::seconds", rename = "upload_s")]
-    pub upload: Duration,
+pub struct SecretsSection {
+    pub key: SecretString,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct TokensSection {
+    pub keys: SecretString,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct OutboundSection {
-    pub inputs: AllowSection,
-    pub receivers: AllowSection,
+    pub inputs: NetworksSection,
+    pub receivers: NetworksSection,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct AllowSection {
+pub struct NetworksSection {
     pub allow: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct AdmissionSection {
+    pub jobs_in_flight_max: u64,
+    pub submissions_concurrency: u16,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct UrlsSection {
+    #[serde(deserialize_with = "de::seconds", rename = "output_ttl_s")]
+    pub output_ttl: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "upload_ttl_s")]
+    pub upload_ttl: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "input_ttl_s")]
+    pub input_ttl: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct UsageSection {
+    pub usd_per_gpu_second: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,116 +145,199 @@ pub struct PlanSection {
     pub frames_per_second: f64,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct UsageSection {
-    pub usd_per_gpu_second: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct TokensSection {
-    pub keys: SecretString,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct SecretsSection {
-    pub key: SecretString,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct IngestSection {
-    pub concurrency: u16,
-}
-
 /// The settings as they are used: typed and checked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
-    /// Put before the paths of links.
+    /// Address of the API.
+    pub listen: String,
+    /// Put before links, without a slash at its end.
     pub public_url: String,
-    /// The operator's key.
+    /// The operator's key, if one is configured.
     pub operator_key: Option<SecretString>,
     /// The tenant of AMQP messages without a user.
-    pub default_tenant: Option<String>,
-    /// Jobs in flight in the deployment.
+    pub default_tenant: Option<Tenant>,
+    /// Seals signing secrets.
+    pub sealer: Sealer,
+    /// Checks the tokens of hooks.
+    pub tokens: TokenKeys,
+    /// Checks the addresses of inputs.
+    pub inputs: Guard,
+    /// Checks the addresses of webhooks.
+    pub receivers: Guard,
+    /// Runs in flight above which no job is taken.
     pub jobs_in_flight_max: u64,
-    /// How long an output's URL lives.
-    pub output_url: Duration,
-    /// How long an uploaded input can be read.
-    pub upload: Duration,
-    /// Which inputs may be named.
-    pub inputs: Policy,
-    /// Which receivers may be named.
-    pub receivers: Policy,
-    /// How jobs are split, for dry runs.
-    pub plan: PlanPolicy,
+    /// Submissions handled at once.
+    pub submissions_concurrency: u16,
+    /// How long outputs' URLs are good.
+    pub output_ttl: Duration,
+    /// How long an input may be uploaded.
+    pub upload_ttl: Duration,
+    /// How long an uploaded input's URL is good.
+    pub input_ttl: Duration,
     /// US dollars.
     pub usd_per_gpu_second: Option<f64>,
-    /// Keys of tokens.
-    pub tokens: TokenKeys,
-    /// Submissions handled at once.
-    pub concurrency: u16,
+    /// How jobs are split.
+    pub plan: PlanPolicy,
     /// Lanes of each priority.
     pub lanes: u16,
+    /// Redis.
+    pub redis: photofinish_jobstore::Settings,
+    /// The bucket.
+    pub s3: photofinish_objects::Settings,
 }
 
 impl Config {
     /// Checks the settings; every error names its path.
     pub fn of(settings: &Settings) -> Result<Self, Vec<String>> {
-        let mut errors = Vec::new();
-        if let Some(key) = &settings.auth.operator_key
-            && key.expose_secret().len() < OPERATOR_KEY_CHARS_MIN
-        {
-            errors.push(format!(
-                "auth.operator_key: must have at least {OPERATOR_KEY_CHARS_MIN} characters"
-            ));
-        }
-        if let Err(error) = Sealer::new(settings.secrets.key.expose_secret()) {
-            errors.push(format!("secrets.key: {error}"));
-        }
-        let mut policy = |name: &str, section: &AllowSection| {
-            Policy::from_texts(&section.allow).unwrap_or_else(|bad| {
-                errors.push(format!("outbound.{name}.allow: {}", bad.join(", ")));
-                Policy::default()
-            })
+        let mut errors = bounds(settings);
+        let networks = |name: &str, section: &NetworksSection| {
+            let named = |wrong: Vec<String>| -> Vec<String> {
+                wrong
+                    .iter()
+                    .map(|wrong| format!("outbound.{name}.allow: {wrong}"))
+                    .collect()
+            };
+            Policy::from_texts(&section.allow)
+                .map(Guard::new)
+                .map_err(named)
         };
-        let inputs = policy("inputs", &settings.outbound.inputs);
-        let receivers = policy("receivers", &settings.outbound.receivers);
-        errors.extend(settings.s3.settings().err().unwrap_or_default());
-        errors.extend(settings.redis.settings().err().unwrap_or_default());
-        match TokenKeys::from_base64(settings.tokens.keys.expose_secret()) {
-            Ok(tokens) if errors.is_empty() => Ok(Self {
-                public_url: settings.http.public_url.trim_end_matches('/').to_owned(),
-                operator_key: settings.auth.operator_key.clone(),
-                default_tenant: settings.auth.default_tenant.clone(),
-                jobs_in_flight_max: settings.limits.jobs_in_flight_max,
-                output_url: settings.limits.output_url,
-                upload: settings.limits.upload,
-                inputs,
-                receivers,
-                plan: PlanPolicy {
-                    split_over: settings.plan.split_over,
-                    parallel_max: settings.plan.parallel_max.max(1),
-                    part_work_max: settings.plan.part_work_max.max(Duration::from_secs(1)),
-                    frames_per_second: settings.plan.frames_per_second,
-                },
-                usd_per_gpu_second: Some(settings.usage.usd_per_gpu_second)
-                    .filter(|usd| *usd >= 0.0),
-                tokens,
-                concurrency: settings.ingest.concurrency.max(1),
-                lanes: settings.broker.lanes,
+        let default_tenant = match &settings.auth.default_tenant {
+            None => Ok(None),
+            Some(name) => name.parse().map(Some).map_err(|_| {
+                vec!["auth.default_tenant: must be 1 to 63 of a-z, 0-9 and -".to_owned()]
             }),
-            Ok(_) => Err(errors),
-            Err(error) => {
-                errors.push(format!("tokens.keys: {error}"));
-                Err(errors)
-            }
+        };
+        let inputs = networks("inputs", &settings.outbound.inputs);
+        let receivers = networks("receivers", &settings.outbound.receivers);
+        let sealer = Sealer::new(settings.secrets.key.expose_secret())
+            .map_err(|error| vec![format!("secrets.key: {error}")]);
+        let tokens = TokenKeys::from_base64(settings.tokens.keys.expose_secret())
+            .map_err(|error| vec![format!("tokens.keys: {error}")]);
+        let mut keep = |wrong: Vec<String>| errors.extend(wrong);
+        let default_tenant = default_tenant.map_err(&mut keep).ok();
+        let inputs = inputs.map_err(&mut keep).ok();
+        let receivers = receivers.map_err(&mut keep).ok();
+        let sealer = sealer.map_err(&mut keep).ok();
+        let tokens = tokens.map_err(&mut keep).ok();
+        let redis = settings.redis.settings().map_err(&mut keep).ok();
+        let s3 = settings.s3.settings().map_err(&mut keep).ok();
+        let whole = inputs
+            .zip(receivers)
+            .zip(sealer.zip(tokens))
+            .zip(redis.zip(s3));
+        let (Some(default_tenant), Some((((inputs, receivers), (sealer, tokens)), (redis, s3)))) =
+            (default_tenant, whole)
+        else {
+            return Err(errors);
+        };
+        if !errors.is_empty() {
+            return Err(errors);
         }
+        let operator_key = settings.auth.operator_key.clone();
+        Ok(Self {
+            listen: settings.http.listen.clone(),
+            public_url: settings.links.public_url.trim_end_matches('/').to_owned(),
+            operator_key: Some(operator_key).filter(|key| !key.expose_secret().is_empty()),
+            default_tenant,
+            sealer,
+            tokens,
+            inputs,
+            receivers,
+            jobs_in_flight_max: settings.admission.jobs_in_flight_max,
+            submissions_concurrency: settings.admission.submissions_concurrency,
+            output_ttl: settings.urls.output_ttl,
+            upload_ttl: settings.urls.upload_ttl,
+            input_ttl: settings.urls.input_ttl,
+            usd_per_gpu_second: Some(settings.usage.usd_per_gpu_second).filter(|usd| *usd >= 0.0),
+            plan: plan_policy(&settings.plan),
+            lanes: settings.broker.lanes,
+            redis,
+            s3,
+        })
+    }
+}
+
+fn bounds(settings: &Settings) -> Vec<String> {
+    let mut errors = Vec::new();
+    if !(1..=2000).contains(&settings.admission.submissions_concurrency) {
+        errors.push("admission.submissions_concurrency: must be 1 to 2000".to_owned());
+    }
+    let urls = &settings.urls;
+    for (name, ttl) in [
+        ("output_ttl_s", urls.output_ttl),
+        ("upload_ttl_s", urls.upload_ttl),
+        ("input_ttl_s", urls.input_ttl),
+    ] {
+        if !(URL_TTL_MIN..=URL_TTL_MAX).contains(&ttl) {
+            errors.push(format!("urls.{name}: must be 60 to 604800"));
+        }
+    }
+    errors
+}
+
+fn plan_policy(section: &PlanSection) -> PlanPolicy {
+    PlanPolicy {
+        split_over: section.split_over,
+        parallel_max: section.parallel_max.max(1),
+        part_work_max: section.part_work_max.max(Duration::from_secs(1)),
+        frames_per_second: section.frames_per_second,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use photofinish_runtime::config::{Sources, load};
+
+    fn settings(overrides: &[(&str, &str)]) -> Settings {
+        let overrides = overrides
+            .iter()
+            .map(|(path, value)| ((*path).to_owned(), (*value).to_owned()));
+        load(&Sources {
+            defaults: defaults(),
+            overrides: overrides.collect(),
+            ..Sources::default()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn every_error_is_told_at_once_with_its_path() {
+        let wrong = settings(&[
+            ("auth.default_tenant", "Not A Tenant"),
+            ("secrets.key", "short"),
+            ("tokens.keys", "short"),
+            ("outbound.inputs.allow", "nonsense"),
+            ("outbound.receivers.allow", "10.0.0.0/99"),
+            ("admission.submissions_concurrency", "0"),
+            ("urls.output_ttl_s", "1"),
+        ]);
+        let errors = Config::of(&wrong).unwrap_err().join("\n");
+        for path in [
+            "auth.default_tenant",
+            "secrets.key",
+            "tokens.keys",
+            "outbound.inputs.allow: nonsense",
+            "outbound.receivers.allow: 10.0.0.0/99",
+            "admission.submissions_concurrency",
+            "urls.output_ttl_s",
+            "s3.bucket",
+        ] {
+            assert!(errors.contains(path), "{path} in\n{errors}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_need_a_bucket_and_two_keys_only() {
+        let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let good = settings(&[
+            ("secrets.key", key),
+            ("tokens.keys", key),
+            ("s3.bucket", "b"),
+        ]);
+        let config = Config::of(&good).unwrap();
+        assert!(config.operator_key.is_none());
+        assert!(config.default_tenant.is_none());
+        assert_eq!(config.jobs_in_flight_max, 100_000);
     }
 }

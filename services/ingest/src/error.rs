@@ -1,11 +1,11 @@
-//! Faults of our own; a client sees them as `unavailable` or `internal_error`.
+//! What can go wrong here: a refusal that the client can mend, or a fault that is ours.
 
-use crate::refusal::Refusal;
+use photofinish_contract::problem::Problem;
 use photofinish_model::Code;
 
-/// A fault while serving a client.
+/// A fault of ours or of what we stand on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Redis did not do it.
     #[error("use the job store")]
     JobStore(#[from] photofinish_jobstore::JobStoreError),
@@ -15,71 +15,97 @@ pub enum Error {
     /// RabbitMQ did not do it.
     #[error("publish")]
     Publish(#[from] photofinish_broker::PublishError),
-    /// More jobs are in flight than the deployment takes.
-    #[error("wait for room")]
-    Busy,
     /// A value of ours that JSON cannot express.
     #[error("write JSON")]
     Json(#[from] serde_json::Error),
-    /// A secret cannot be sealed or opened.
-    #[error("open a sealed secret")]
+    /// A sealed secret cannot be opened.
+    #[error("open a secret")]
     Seal(#[from] photofinish_objects::SealError),
 }
 
-/// A fault of ours, or a client's.
-#[derive(Debug)]
-pub enum Fault {
-    /// Ours: try again.
-    Ours(Error),
-    /// The client's: the same request is refused again.
-    Theirs(Box<Refusal>),
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        Self::Theirs(Box::new(refusal))
-    }
-}
-
-impl<E: Into<Error>> From<E> for Fault {
-    fn from(error: E) -> Self {
-        Self::Ours(error.into())
-    }
-}
-
 impl Error {
-    fn refusal(&self) -> Refusal {
+    /// True when the same call may well succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::JobStore(_) | Self::Objects(_) | Self::Publish(_) | Self::Busy => {
-                Refusal::unavailable()
+            Self::JobStore(error) => match error.class() {
+                photofinish_jobstore::Class::Transient => true,
+                photofinish_jobstore::Class::Permanent => false,
+            },
+            Self::Objects(error) => match error.class() {
+                photofinish_objects::Class::Transient => true,
+                photofinish_objects::Class::Permanent => false,
+            },
+            Self::Publish(error) => error.is_transient(),
+            Self::Json(_) | Self::Seal(_) => false,
+        }
+    }
+}
+
+/// Why a call is not answered as it was meant.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The client can read what to do.
+    #[error("refused: {}", .0.code)]
+    Problem(Problem),
+    /// It is not the client's fault.
+    #[error(transparent)]
+    Fault(#[from] Error),
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, code: Code, detail: impl Into<String>) -> Self {
+        Self::Problem(Problem::new(status, code, detail))
+    }
+
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(
+            404,
+            Code::NotFound,
+            format!("there is no such {what}, or it is not yours"),
+        )
+    }
+
+    /// The problem document; a fault of ours is written to the log and told without its causes.
+    pub(crate) fn into_problem(self) -> Problem {
+        match self {
+            Self::Problem(problem) => problem,
+            Self::Fault(error) if error.is_transient() => {
+                tracing::warn!(error = chain(&error), "not answered: a dependency is away");
+                Problem::new(
+                    503,
+                    Code::Unavailable,
+                    "a dependency is away; try again in a while",
+                )
             }
-            Self::Json(_) | Self::Seal(_) => {
-                Refusal::new(500, Code::InternalError, "something failed here; tell the operator")
+            Self::Fault(error) => {
+                tracing::error!(error = chain(&error), "not answered");
+                let detail = "something of ours failed; the operator has the evidence";
+                Problem::new(500, Code::InternalError, detail)
             }
         }
     }
 }
 
-impl From<Fault> for Refusal {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Theirs(refusal) => *refusal,
-            Fault::Ours(error) => {
-                tracing::warn!(error = chain(&error), "a request failed");
-                error.refusal()
+macro_rules! fault_from {
+    ($($source:ty),+) => {
+        $(impl From<$source> for Refusal {
+            fn from(source: $source) -> Self {
+                Self::Fault(Error::from(source))
             }
-        }
-    }
+        })+
+    };
 }
 
-impl axum::response::IntoResponse for Fault {
-    fn into_response(self) -> axum::response::Response {
-        Refusal::from(self).into_response()
-    }
-}
+fault_from!(
+    photofinish_jobstore::JobStoreError,
+    photofinish_objects::ObjectsError,
+    photofinish_broker::PublishError,
+    photofinish_objects::SealError,
+    serde_json::Error
+);
 
 /// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,19 +1,35 @@
-//! Ingest: the two doors. Jobs come over HTTP and over AMQP and pass the same admission.
+//! Ingest: where jobs come in, by HTTP and by AMQP, and where clients ask about them.
 //!
-//! Admission repairs and checks the request, gives it its id, publishes one confirmed command
-//! message to the dispatcher, records the job for queries, and answers. The confirmed message is
-//! the acceptance; everything else follows from it and may be lost and made again.
+//! Both doors share one admission ([`admission`]): the body is repaired and checked, every fault named at once;
+//! addresses that may never be called are refused; with an idempotency key the job's id follows from tenant and key,
+//! so that a second admission is the same job whatever was lost in between. Then the one durable effect: one
+//! confirmed message, `job.accepted`, to the dispatcher (a large request lies in the bucket first, under its hash).
+//! The record in Redis follows, as far as Redis is there; the answer is given from what is known.
 //!
-//! The same process answers questions about jobs (from Redis, else rebuilt from the bucket),
-//! takes cancels and retries (again one command message each), keeps tenants, API keys and
-//! webhook endpoints, and hears workers and RunPod on `/hooks/runpod/{token}`.
+//! A cancel and a retry are one confirmed command message each. Everything else that a client may ask is read: from
+//! Redis, else rebuilt from the bucket and put back.
+//!
+//! A submission over AMQP is acknowledged when its job is admitted, or when it lies in `photofinish.rejected` with
+//! the reason; when a dependency is away it waits in a retry tier.
+//!
+//! Workers and RunPod call `/hooks/runpod/{token}`: what they say is passed on as a signal, which may be lost, and
+//! answered with the items that still count. Unknown never means unwanted.
+//!
+//! Guarantee: a 202, or `job.accepted`, is given only after the dispatcher's message was confirmed. Nothing is tried
+//! again in here: the client, or the queue, owns the retry.
+//!
+//! Not for: what becomes of a job (dispatcher), telling anybody about it (notifier).
 
-mod admit;
+pub mod admission;
 pub mod app;
 mod auth;
+mod canonical;
+mod commands;
 pub mod config;
 mod core;
 mod error;
 mod inbound;
-mod refusal;
-mod views;
+mod problems;
+mod reading;
+mod records;
+mod view;

@@ -2,6 +2,7 @@
 //!
 //! Guarantee: nothing is served, announced or pushed. Exit code 0 only if every item succeeded.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -196,8 +197,9 @@ fn print(last: &Announcement, out: &Path) {
     let mut table = format!("{:<48} {:>10} {:>12}\n", "output", "seconds", "bytes");
     for output in &last.outputs {
         let path = out.join(&output.name);
-        table += &format!(
-            "{:<48} {:>10.3} {:>12}\n",
+        let _written = writeln!(
+            table,
+            "{:<48} {:>10.3} {:>12}",
             path.display(),
             output.duration_s,
             output.bytes
@@ -205,11 +207,16 @@ fn print(last: &Announcement, out: &Path) {
     }
     for error in &last.errors {
         let fault = &error.fault;
-        table += &format!("item {}: {}: {}\n", error.index, fault.code, fault.detail);
+        let _written = writeln!(
+            table,
+            "item {}: {}: {}",
+            error.index, fault.code, fault.detail
+        );
     }
     let (made, failed) = (last.outputs.len(), last.errors.len());
-    table += &format!(
-        "{made} made, {failed} failed in {:.2} s\n",
+    let _written = writeln!(
+        table,
+        "{made} made, {failed} failed in {:.2} s",
         last.spent.taken_s
     );
     // Nobody is left to tell when standard output is closed.

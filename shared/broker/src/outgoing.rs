@@ -1,5 +1,7 @@
 //! A message to publish, and how one is published again.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -20,6 +22,13 @@ pub enum Target {
     Pipeline(Route),
     /// Straight into a work queue, as when parked messages are replayed. It must arrive.
     Queue(WorkQueue),
+    /// Into a work queue after a wait, through the tiers as a retry goes. It must arrive.
+    Later {
+        /// Where it comes up.
+        queue: WorkQueue,
+        /// How long it lies in the tiers; under a second it goes straight into the queue and waits in hand.
+        wait: Duration,
+    },
     /// `photofinish.events`; nobody listening is no fault.
     Events {
         /// `<tenant>.job.<operation>.<event>`
@@ -43,6 +52,7 @@ impl Target {
         match self {
             Self::Pipeline(_) => "pipeline",
             Self::Queue(_) => "queue",
+            Self::Later { .. } => "later",
             Self::Events { .. } => "events",
             Self::Signals => "signals",
             Self::Reply { .. } => "reply",
@@ -156,19 +166,31 @@ impl Outgoing {
         self
     }
 
+    /// Internal messages are small; what is larger lies in the bucket.
+    fn check_size(&self) -> Result<(), PublishError> {
+        let internal = matches!(self.target, Target::Pipeline(_) | Target::Later { .. });
+        let (bytes, bytes_max) = (self.body.len(), INTERNAL_BYTES_MAX);
+        if internal && bytes > bytes_max {
+            let target = self.target.label();
+            return Err(PublishError::TooLarge {
+                target,
+                bytes,
+                bytes_max,
+            });
+        }
+        Ok(())
+    }
+
     pub(crate) fn into_parcel(self, own: &str) -> Result<Parcel, PublishError> {
         let target = self.target.label();
+        let mut table = FieldTable::default();
+        self.check_size()?;
         let (exchange, key, mandatory) = match self.target {
-            Target::Pipeline(route) => {
-                if self.body.len() > INTERNAL_BYTES_MAX {
-                    let (bytes, bytes_max) = (self.body.len(), INTERNAL_BYTES_MAX);
-                    return Err(PublishError::TooLarge {
-                        target,
-                        bytes,
-                        bytes_max,
-                    });
-                }
-                (topology::PIPELINE, route.to_string(), true)
+            Target::Pipeline(route) => (topology::PIPELINE, route.to_string(), true),
+            Target::Later { queue, wait } => {
+                let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let tier = wait_in_tiers(&mut table, queue, wait_ms);
+                (tier.exchange, tier.key.to_string(), true)
             }
             Target::Queue(queue) => ("", queue.to_string(), true),
             Target::Events { routing_key } => (topology::EVENTS, routing_key, false),
@@ -184,7 +206,6 @@ impl Outgoing {
                 what: what.to_owned(),
             })
         };
-        let mut table = FieldTable::default();
         for (name, value) in self.headers {
             if !headers::allowed(&name) {
                 return Err(PublishError::Invalid {
@@ -288,11 +309,11 @@ impl Parcel {
                 renew(&mut table, turn + 1);
                 let attempt = u64::from(incoming.attempt.saturating_add(1));
                 headers::put_number(&mut table, headers::ATTEMPT, attempt);
-                wait(&mut table, queue, wait_ms)
+                wait_in_tiers(&mut table, queue, wait_ms)
             }
             Again::Forward => {
                 renew(&mut table, turn);
-                wait(&mut table, queue, incoming.remaining_ms)
+                wait_in_tiers(&mut table, queue, incoming.remaining_ms)
             }
             Again::Park { code, reason } => park(&mut table, incoming, queue, &code, &reason),
         };
@@ -355,8 +376,8 @@ fn home(queue: WorkQueue, target: &'static str) -> Address {
 }
 
 /// The next tier of a wait; what is left is walked or waited in hand after it.
-fn wait(table: &mut FieldTable, queue: WorkQueue, wait_ms: u64) -> Address {
-    let tier = Tier::within(std::time::Duration::from_millis(wait_ms));
+fn wait_in_tiers(table: &mut FieldTable, queue: WorkQueue, wait_ms: u64) -> Address {
+    let tier = Tier::within(Duration::from_millis(wait_ms));
     let in_tier = tier.map_or(0, |tier| tier.wait.as_millis());
     let left = wait_ms.saturating_sub(u64::try_from(in_tier).unwrap_or(u64::MAX));
     if left > 0 {

@@ -109,8 +109,8 @@ pub struct PartSubmitted {
     pub runpod_id: Option<RunPodId>,
     /// What is asked for (for events).
     pub operation: Operation,
-    /// The items that the attempt was given.
-    pub items: Vec<ItemRef>,
+    /// The places of the items that the attempt was given; their ids could be too long for a message.
+    pub items: Vec<ItemIndex>,
     /// When it was posted.
     pub submitted_at: Timestamp,
     /// Seconds of execution after which RunPod ends it.
@@ -118,15 +118,6 @@ pub struct PartSubmitted {
     /// What earlier turns have learnt.
     #[serde(default)]
     pub watch: WatchState,
-}
-
-/// An item by place and by id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ItemRef {
-    /// The place in the request.
-    pub index: ItemIndex,
-    /// The client's id.
-    pub item: String,
 }
 
 /// What a watch carries from turn to turn.

@@ -8,7 +8,6 @@ pub use parse::{RequestFault, parse};
 use photofinish_model::{OnItemError, Operation, Priority};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sha2::{Digest as _, Sha256};
 
 /// A request body is at most this many bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -252,39 +251,4 @@ impl JobRequest {
             Task::Caption(_) | Task::Addaudio(_) => vec![VIDEO_ITEM.to_owned()],
         }
     }
-}
-
-/// SHA-256 of a body as a JSON value: the order of keys does not count. For idempotency: the same
-/// body is the same value before defaults.
-pub fn body_sha256(body: &Value) -> String {
-    fn feed(value: &Value, hash: &mut Sha256) {
-        match value {
-            Value::Object(map) => {
-                let mut keys: Vec<&String> = map.keys().collect();
-                keys.sort();
-                hash.update(b"{");
-                for key in keys {
-                    hash.update(Value::from(key.as_str()).to_string());
-                    hash.update(b":");
-                    feed(&map[key], hash);
-                    hash.update(b",");
-                }
-                hash.update(b"}");
-            }
-            Value::Array(values) => {
-                hash.update(b"[");
-                for value in values {
-                    feed(value, hash);
-                    hash.update(b",");
-                }
-                hash.update(b"]");
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                hash.update(value.to_string());
-            }
-        }
-    }
-    let mut hash = Sha256::new();
-    feed(body, &mut hash);
-    hex::encode(hash.finalize())
 }

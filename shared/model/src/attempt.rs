@@ -165,6 +165,10 @@ pub enum Event {
     Stored(ItemIndex),
     /// A pull broke.
     PullBroke(ItemIndex),
+    /// A pull was too slow to be worth another: only the worker's own push can help.
+    PullSlow(ItemIndex),
+    /// The worker's process is another one than before: what lay on it is gone.
+    Restarted,
     /// The rescue prefix was looked through: these lie there.
     RescueListed(BTreeSet<ItemIndex>),
     /// The run is over.
@@ -261,6 +265,13 @@ impl Watch {
                 next.outputs.remove(index);
             }
             Event::PullBroke(index) => next.pull_broke(*index, ctx, &mut commands),
+            Event::PullSlow(index) => {
+                if let Some(output) = next.outputs.get_mut(index) {
+                    output.broken = ctx.policy.pulls_max;
+                }
+                next.pull_broke(*index, ctx, &mut commands);
+            }
+            Event::Restarted => next.restarted(&mut commands),
             Event::RescueListed(found) => next.rescue_listed(found, &mut commands),
             Event::RunOver => {
                 commands.push(Command::Cancel);
@@ -306,6 +317,14 @@ impl Watch {
             (Polled::Over(end), Phase::Queued | Phase::Running { .. }) => {
                 self.rescue(end.clone(), commands);
             }
+        }
+    }
+
+    fn restarted(&mut self, commands: &mut Vec<Command>) {
+        if let Phase::Running { worker, .. } = &self.phase {
+            let end = End::Lost(format!("worker {worker} was started anew"));
+            commands.push(Command::Cancel);
+            self.rescue(end, commands);
         }
     }
 

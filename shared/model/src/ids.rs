@@ -141,6 +141,68 @@ impl fmt::Display for AttemptRef {
     }
 }
 
+/// The name of a slot: which part of which run holds it, under which token. Whoever finds one that
+/// nobody vouches for can look up what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SlotName {
+    /// Whose job it is.
+    pub tenant: Tenant,
+    /// The job.
+    pub job: JobId,
+    /// The run, from 1.
+    pub run: u32,
+    /// The part, from 0.
+    pub part: u16,
+    /// The fencing token of the submission.
+    pub nonce: Nonce,
+}
+
+impl From<&AttemptRef> for SlotName {
+    fn from(attempt: &AttemptRef) -> Self {
+        Self {
+            tenant: attempt.tenant.clone(),
+            job: attempt.job.clone(),
+            run: attempt.run,
+            part: attempt.part,
+            nonce: attempt.nonce.clone(),
+        }
+    }
+}
+
+impl fmt::Display for SlotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tenant,
+            job,
+            run,
+            part,
+            nonce,
+        } = self;
+        write!(f, "{tenant}/{job}/{run}/{part}/{nonce}")
+    }
+}
+
+impl std::str::FromStr for SlotName {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let parse = || {
+            let mut fields = text.split('/');
+            let slot = Self {
+                tenant: fields.next()?.parse().ok()?,
+                job: fields.next()?.parse().ok()?,
+                run: fields.next()?.parse().ok()?,
+                part: fields.next()?.parse().ok()?,
+                nonce: fields.next()?.parse().ok()?,
+            };
+            fields.next().is_none().then_some(slot)
+        };
+        parse().ok_or_else(|| IdError {
+            what: "slot name",
+            value: text.to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +217,26 @@ mod tests {
         }
         assert!("job_../../etc".parse::<JobId>().is_err());
         assert_eq!(JobId::from_random(7).as_str().len(), 36);
+    }
+
+    #[test]
+    fn a_slots_name_tells_whose_it_is() {
+        let slot = SlotName {
+            tenant: "acme".parse().unwrap(),
+            job: JobId::from_random(1),
+            run: 2,
+            part: 3,
+            nonce: Nonce::from_random(4),
+        };
+        assert_eq!(slot.to_string().parse(), Ok(slot.clone()));
+        for bad in [
+            "",
+            "x",
+            &format!("{slot}/5"),
+            Nonce::from_random(1).as_str(),
+        ] {
+            assert!(bad.parse::<SlotName>().is_err(), "{bad}");
+        }
     }
 
     #[test]

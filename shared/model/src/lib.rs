@@ -24,7 +24,7 @@ pub mod sequence;
 mod snapshot;
 
 pub use code::{Code, Fault};
-pub use ids::{AttemptRef, IdError, ItemIndex, JobId, Nonce, RunPodId, Tenant};
+pub use ids::{AttemptRef, IdError, ItemIndex, JobId, Nonce, RunPodId, SlotName, Tenant};
 pub use item::{ItemRow, ItemState, OutputSource, StoredOutput};
 pub use operation::{Operation, Priority};
 pub use snapshot::{Counts, JobSnapshot, JobStatus, OnItemError, Usage};

@@ -4,7 +4,10 @@
 //! repeated gives the same state and says again what is owed, so a crash between storing and
 //! acting swallows nothing.
 
-use crate::{Code, Fault, ItemIndex, Nonce, RunPodId};
+mod steps;
+
+use self::steps::Over;
+use crate::{Fault, ItemIndex, Nonce, RunPodId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -48,6 +51,10 @@ pub struct Part {
     pub attempt: u16,
     /// Where it stands.
     pub phase: Phase,
+    /// Items that it gave up, and why. Kept so that failing them is said again when an event is
+    /// repeated: the process that decided it may have died before it did it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<ItemIndex, Fault>,
 }
 
 /// Where a part stands.
@@ -94,8 +101,19 @@ pub enum Event {
         /// RunPod's id.
         runpod_id: Option<RunPodId>,
     },
+    /// Somebody watches an attempt at RunPod: it is there, whatever the record says.
+    Watched {
+        /// The attempt.
+        attempt: u16,
+        /// Its token.
+        nonce: Nonce,
+        /// RunPod's id, if known.
+        runpod_id: Option<RunPodId>,
+    },
     /// The watch reports that an attempt is over.
     Ended {
+        /// The attempt.
+        attempt: u16,
         /// The attempt's token.
         nonce: Nonce,
         /// Whether it counts against the items' attempts.
@@ -194,6 +212,7 @@ impl Part {
             open,
             attempt: 1,
             phase,
+            failed: BTreeMap::new(),
         }
     }
 
@@ -228,270 +247,28 @@ impl Part {
             Event::Granted { attempt, nonce } => self.granted(*attempt, nonce),
             Event::Refused { nonce } => self.refused(nonce),
             Event::Submitted { nonce, runpod_id } => self.submitted(nonce, runpod_id.as_ref()),
+            Event::Watched {
+                attempt,
+                nonce,
+                runpod_id,
+            } => self.watched(*attempt, nonce, runpod_id.as_ref()),
             Event::Ended {
+                attempt,
                 nonce,
                 spent,
                 settled,
                 faults,
-            } => self.ended(nonce, *spent, settled, faults, ctx),
+            } => {
+                let over = Over {
+                    attempt: *attempt,
+                    nonce,
+                    spent: *spent,
+                    settled,
+                    faults,
+                };
+                self.ended(&over, ctx)
+            }
             Event::RunOver => self.run_over(),
         }
     }
-
-    fn stay(&self, note: Note, commands: Vec<Command>) -> Step {
-        Step {
-            next: self.clone(),
-            commands,
-            note,
-        }
-    }
-
-    fn move_to(&self, phase: Phase, commands: Vec<Command>) -> Step {
-        Step {
-            next: Self {
-                phase,
-                ..self.clone()
-            },
-            commands,
-            note: Note::Advanced,
-        }
-    }
-
-    fn granted(&self, attempt: u16, nonce: &Nonce) -> Step {
-        if attempt != self.attempt {
-            return self.stay(Note::Stale, vec![Command::ReturnGrant]);
-        }
-        match &self.phase {
-            Phase::Waiting => self.move_to(
-                Phase::Submitting {
-                    nonce: nonce.clone(),
-                },
-                vec![Command::Post {
-                    nonce: nonce.clone(),
-                    items: self.items(),
-                }],
-            ),
-            // The process that posted it died: it may be running. Never post it again under its
-            // token; the watch finds out.
-            Phase::Submitting { nonce } => self.move_to(
-                Phase::InFlight {
-                    nonce: nonce.clone(),
-                    runpod_id: None,
-                },
-                vec![
-                    Command::ReturnGrant,
-                    Command::Watch {
-                        nonce: nonce.clone(),
-                        runpod_id: None,
-                        items: self.items(),
-                    },
-                ],
-            ),
-            Phase::InFlight { .. } => {
-                let mut commands = vec![Command::ReturnGrant];
-                commands.extend(self.owed());
-                self.stay(Note::Repeated, commands)
-            }
-            Phase::Done => self.stay(Note::AlreadyFinal, vec![Command::ReturnGrant]),
-        }
-    }
-
-    fn refused(&self, nonce: &Nonce) -> Step {
-        match &self.phase {
-            Phase::Submitting { nonce: current } if current == nonce => self.move_to(
-                Phase::Waiting,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-            Phase::Done => self.stay(
-                Note::AlreadyFinal,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => self.stay(
-                Note::Stale,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-        }
-    }
-
-    fn submitted(&self, nonce: &Nonce, runpod_id: Option<&RunPodId>) -> Step {
-        match &self.phase {
-            Phase::Submitting { nonce: current } if current == nonce => self.move_to(
-                Phase::InFlight {
-                    nonce: nonce.clone(),
-                    runpod_id: runpod_id.cloned(),
-                },
-                vec![Command::Watch {
-                    nonce: nonce.clone(),
-                    runpod_id: runpod_id.cloned(),
-                    items: self.items(),
-                }],
-            ),
-            Phase::InFlight {
-                nonce: current,
-                runpod_id: known,
-            } if current == nonce => {
-                let better = known.clone().or_else(|| runpod_id.cloned());
-                let next = Self {
-                    phase: Phase::InFlight {
-                        nonce: nonce.clone(),
-                        runpod_id: better,
-                    },
-                    ..self.clone()
-                };
-                let commands = next.owed().into_iter().collect();
-                Step {
-                    next,
-                    commands,
-                    note: Note::Repeated,
-                }
-            }
-            Phase::Done => self.stay(Note::AlreadyFinal, unwanted(runpod_id)),
-            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => {
-                self.stay(Note::Stale, unwanted(runpod_id))
-            }
-        }
-    }
-
-    fn ended(
-        &self,
-        nonce: &Nonce,
-        spent: bool,
-        settled: &BTreeSet<ItemIndex>,
-        faults: &BTreeMap<ItemIndex, (Fault, bool)>,
-        ctx: &Ctx,
-    ) -> Step {
-        let free = Command::FreeSlot {
-            nonce: nonce.clone(),
-        };
-        let current = match &self.phase {
-            Phase::Submitting { nonce: current } | Phase::InFlight { nonce: current, .. } => {
-                current == nonce
-            }
-            Phase::Waiting => false,
-            Phase::Done => return self.stay(Note::AlreadyFinal, vec![free]),
-        };
-        if !current {
-            // What it stored is in the set already. If we wait, say again what is owed: the
-            // process that moved us here may have died before it queued the message.
-            let mut commands = vec![free];
-            if self.phase == Phase::Waiting {
-                commands.extend(self.owed());
-            }
-            return self.stay(Note::Stale, commands);
-        }
-        let mut commands = vec![free];
-        let mut open = BTreeMap::new();
-        for (index, tries) in &self.open {
-            if settled.contains(index) {
-                continue;
-            }
-            let tries = if spent { tries + 1 } else { *tries };
-            match judge(tries, faults.get(index), &ctx.policy) {
-                Some(fault) => commands.push(Command::FailItem {
-                    index: *index,
-                    fault,
-                }),
-                None => {
-                    open.insert(*index, tries);
-                }
-            }
-        }
-        if open.is_empty() {
-            let next = Self {
-                open,
-                attempt: self.attempt,
-                phase: Phase::Done,
-            };
-            return Step {
-                next,
-                commands,
-                note: Note::Advanced,
-            };
-        }
-        let attempt = self.attempt.saturating_add(1);
-        let tries = open.values().copied().max().unwrap_or(0);
-        commands.push(Command::Queue {
-            attempt,
-            after: pause(tries, ctx),
-        });
-        Step {
-            next: Self {
-                open,
-                attempt,
-                phase: Phase::Waiting,
-            },
-            commands,
-            note: Note::Advanced,
-        }
-    }
-
-    fn run_over(&self) -> Step {
-        match &self.phase {
-            Phase::Done => self.stay(Note::AlreadyFinal, Vec::new()),
-            Phase::Waiting => self.move_to(Phase::Done, Vec::new()),
-            Phase::Submitting { nonce } => self.move_to(
-                Phase::Done,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-            Phase::InFlight { nonce, runpod_id } => {
-                let mut commands = unwanted(runpod_id.as_ref());
-                commands.push(Command::FreeSlot {
-                    nonce: nonce.clone(),
-                });
-                self.move_to(Phase::Done, commands)
-            }
-        }
-    }
-}
-
-fn unwanted(runpod_id: Option<&RunPodId>) -> Vec<Command> {
-    runpod_id
-        .map(|id| Command::CancelAttempt {
-            runpod_id: id.clone(),
-        })
-        .into_iter()
-        .collect()
-}
-
-/// Whether an item that is not settled fails for good now.
-fn judge(tries: u8, fault: Option<&(Fault, bool)>, policy: &PartPolicy) -> Option<Fault> {
-    match fault {
-        Some((fault, true)) => Some(fault.clone()),
-        Some((fault, false)) if tries >= policy.attempts_per_item_max => Some(Fault::new(
-            Code::AttemptsExhausted,
-            format!(
-                "failed in {tries} attempts; the last said: {}",
-                fault.detail
-            ),
-        )),
-        None if tries >= policy.attempts_per_item_max => Some(Fault::new(
-            Code::AttemptsExhausted,
-            format!(
-                "no output in {tries} attempts, each ended without it; check that the input is \
-                 sound, then retry the job"
-            ),
-        )),
-        Some((_, false)) | None => None,
-    }
-}
-
-fn pause(tries: u8, ctx: &Ctx) -> Duration {
-    if tries == 0 {
-        return Duration::ZERO;
-    }
-    let doubled = ctx
-        .policy
-        .retry_pause
-        .saturating_mul(1 << (tries - 1).min(16));
-    doubled
-        .min(ctx.policy.retry_pause_max)
-        .mul_f64(0.5 + 0.5 * ctx.jitter.clamp(0.0, 1.0))
 }

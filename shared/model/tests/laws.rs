@@ -1,6 +1,12 @@
 //! The seven laws, as properties of every machine: total, final, replay, stale, alive, bounded,
 //! conserved. The chaos suite checks the same on the running system.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "helpers of tests"
+)]
+
 use jiff::{SignedDuration, Timestamp};
 use photofinish_model::{
     Code, Fault, ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Nonce, OnItemError,
@@ -46,9 +52,12 @@ fn part_events() -> impl Strategy<Value = part::Event> {
             nonce,
             runpod_id: known.then(|| "rp-1".parse().unwrap()),
         }),
-        4 => (nonces(), any::<bool>(), prop::collection::btree_set(0..ITEMS, 0..4), faults())
-            .prop_map(|(nonce, spent, settled, faults)| part::Event::Ended {
-                nonce, spent, settled, faults,
+        2 => (1u16..6, nonces(), any::<bool>()).prop_map(|(attempt, nonce, known)| {
+            part::Event::Watched { attempt, nonce, runpod_id: known.then(|| "rp-1".parse().unwrap()) }
+        }),
+        4 => (1u16..6, nonces(), any::<bool>(), prop::collection::btree_set(0..ITEMS, 0..4), faults())
+            .prop_map(|(attempt, nonce, spent, settled, faults)| part::Event::Ended {
+                attempt, nonce, spent, settled, faults,
             }),
         1 => Just(part::Event::RunOver),
     ]
@@ -98,9 +107,11 @@ proptest! {
         let mut part = Part::new(0..ITEMS);
         for event in &events { part = part.step(event, &ctx).next; }
         let stale = match &late {
-            part::Event::Granted { attempt, .. } => *attempt != part.attempt,
-            part::Event::Refused { nonce } | part::Event::Submitted { nonce, .. }
-            | part::Event::Ended { nonce, .. } => nonce_of(&part) != Some(nonce),
+            part::Event::Granted { attempt, .. } => *attempt < part.attempt,
+            part::Event::Refused { nonce } | part::Event::Submitted { nonce, .. } =>
+                nonce_of(&part) != Some(nonce),
+            part::Event::Watched { attempt, nonce, .. } | part::Event::Ended { attempt, nonce, .. } =>
+                *attempt < part.attempt && nonce_of(&part) != Some(nonce),
             part::Event::RunOver => false,
         };
         if stale {
@@ -126,6 +137,13 @@ proptest! {
         } else {
             prop_assert_eq!(&twice.next, &once);
         }
+        if let part::Event::Ended { settled, .. } = &event {
+            for index in once.failed.keys().filter(|index| !settled.contains(index)) {
+                prop_assert!(twice.commands.iter().any(|command|
+                    matches!(command, part::Command::FailItem { index: again, .. } if again == index)),
+                    "item {index} is not failed again: {:?}", twice.commands);
+            }
+        }
         if let (part::Event::Ended { .. }, Phase::Waiting) = (&event, &once.phase) {
             prop_assert!(twice.commands.iter().any(|command|
                 matches!(command, part::Command::Queue { .. })), "{:?}", twice.commands);
@@ -148,7 +166,7 @@ proptest! {
             part = part.step(&part::Event::Submitted { nonce: nonce.clone(), runpod_id: None }, &ctx).next;
             all.extend(more);
             part = part.step(&part::Event::Ended {
-                nonce, spent: true, settled: all.clone(), faults: BTreeMap::new(),
+                attempt: part.attempt, nonce, spent: true, settled: all.clone(), faults: BTreeMap::new(),
             }, &ctx).next;
         }
         prop_assert_eq!(part.phase, Phase::Done);
@@ -184,6 +202,8 @@ fn watch_events() -> impl Strategy<Value = attempt::Event> {
         }),
         6 => (0..ITEMS).prop_map(Event::Stored),
         3 => (0..ITEMS).prop_map(Event::PullBroke),
+        1 => (0..ITEMS).prop_map(Event::PullSlow),
+        1 => Just(Event::Restarted),
         2 => indices().prop_map(Event::RescueListed),
         1 => Just(Event::RunOver),
         2 => Just(Event::Tick),

@@ -19,10 +19,15 @@ impl Objects {
         if let Some(there) = self.document(&key).await? {
             return Ok(there);
         }
-        let marker = self.keys.open_marker(&doc.tenant, &doc.job, doc.run);
-        self.put_bytes(&marker, Vec::new()).await?;
+        self.open(&doc.tenant, &doc.job, doc.run).await?;
         let (winner, _mine) = self.create_document(&key, doc).await?;
         Ok(winner)
+    }
+
+    /// Puts a run's open marker, for a run that ends before it was planned; a plan brings its own.
+    pub async fn open(&self, tenant: &Tenant, job: &JobId, run: u32) -> Result<(), ObjectsError> {
+        let marker = self.keys.open_marker(tenant, job, run);
+        self.put_bytes(&marker, Vec::new()).await
     }
 
     /// The plan of a run.

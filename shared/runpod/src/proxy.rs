@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 pub use reqwest::Method;
 use reqwest::header;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Where `{worker}` stands for the worker's id.
@@ -28,6 +29,9 @@ pub enum ProxyError {
     /// The stream stood still.
     #[error("the worker sent nothing for {0:?}")]
     Stalled(Duration),
+    /// It began elsewhere than asked for.
+    #[error("the worker answered with another range")]
+    Range,
     /// An answer that is none of those asked for.
     #[error("the worker answered {0}")]
     Status(u16),
@@ -98,9 +102,19 @@ impl WorkerProxy {
         }
         let response = self.head(request).await?;
         let partial = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
+        let begins = response
+            .headers()
+            .get(header::CONTENT_RANGE)
+            .map_or(Some(from), |range| first_byte(range.to_str().ok()?));
+        let from = match begins {
+            _ if !partial => 0,
+            // One that begins later would leave a hole.
+            Some(begins) if begins <= from => begins,
+            Some(_) | None => return Err(ProxyError::Range),
+        };
         Ok(ProxyAnswer {
             status: response.status().as_u16(),
-            from: if partial { from } else { 0 },
+            from,
             response,
             stall: self.stall,
         })
@@ -118,6 +132,19 @@ impl WorkerProxy {
             .http
             .request(method, self.url(worker, path)?)
             .bearer_auth(token);
+        Ok(self.head(request).await?.status().as_u16())
+    }
+
+    /// Posts a value as JSON; the answer has no body of interest.
+    pub async fn post<T: Serialize + Sync>(
+        &self,
+        worker: &str,
+        path: &str,
+        token: &str,
+        body: &T,
+    ) -> Result<u16, ProxyError> {
+        let url = self.url(worker, path)?;
+        let request = self.http.post(url).bearer_auth(token).json(body);
         Ok(self.head(request).await?.status().as_u16())
     }
 
@@ -157,9 +184,24 @@ impl ProxyAnswer {
     }
 }
 
+/// The first byte's place in `bytes 5-9/10`.
+fn first_byte(content_range: &str) -> Option<u64> {
+    let range = content_range.strip_prefix("bytes ")?;
+    range.split_once('-')?.0.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_byte_of_a_range_is_read() {
+        assert_eq!(first_byte("bytes 5-9/10"), Some(5));
+        assert_eq!(first_byte("bytes 0-0/*"), Some(0));
+        for bad in ["", "bytes */10", "items 1-2/3"] {
+            assert_eq!(first_byte(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_host_is_made_of_the_workers_id_alone() {

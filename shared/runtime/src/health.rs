@@ -4,7 +4,15 @@
 //! Not for liveness: `/healthz` answers 200 as long as the process answers at all.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::{Tasks, error_chain};
+
+/// How often [`Health::watch`] asks.
+pub const WATCH_PERIOD: Duration = Duration::from_secs(5);
 
 type States = BTreeMap<&'static str, Option<String>>;
 
@@ -37,6 +45,29 @@ impl Health {
             name,
             health: self.clone(),
         }
+    }
+
+    /// Adds a check that follows `probe`, which is asked at once and then every [`WATCH_PERIOD`] until the shutdown.
+    pub fn watch<P, F, E>(&self, tasks: &Tasks, name: &'static str, probe: P)
+    where
+        P: Fn() -> F + Send + 'static,
+        F: Future<Output = Result<(), E>> + Send,
+        E: Error + Send,
+    {
+        let check = self.register(name);
+        let shutdown = tasks.shutdown().clone();
+        tasks.spawn_critical("health.watch", async move {
+            while !shutdown.stopping() {
+                match probe().await {
+                    Ok(()) => check.ok(),
+                    Err(error) => check.failing(error_chain(&error)),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(WATCH_PERIOD) => {}
+                    () = shutdown.wait() => {}
+                }
+            }
+        });
     }
 
     /// The failing checks with their reasons, by name; empty when ready.
@@ -76,5 +107,36 @@ impl Check {
     /// Not ready, and why.
     pub fn failing(&self, why: impl Into<String>) {
         self.set_ready(false, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Shutdown;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_check_follows_its_probe() {
+        let (health, tasks) = (Health::new(), Tasks::new(Shutdown::new()));
+        let there = Arc::new(AtomicBool::new(false));
+        let seen = there.clone();
+        health.watch(&tasks, "store", move || {
+            let there = seen.load(Ordering::Relaxed);
+            async move {
+                if there {
+                    Ok(())
+                } else {
+                    Err(std::io::Error::other("away"))
+                }
+            }
+        });
+        assert_eq!(health.failing(), [("store", "starting".to_owned())]);
+        tokio::time::sleep(WATCH_PERIOD / 2).await;
+        assert_eq!(health.failing(), [("store", "away".to_owned())]);
+        there.store(true, Ordering::Relaxed);
+        tokio::time::sleep(WATCH_PERIOD).await;
+        assert!(health.failing().is_empty());
+        assert_eq!(tasks.drain(Duration::from_secs(5)).await, 0);
     }
 }

@@ -23,6 +23,7 @@ mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod config;
+mod failure;
 mod health;
 pub mod http;
 mod ports;
@@ -33,6 +34,7 @@ mod telemetry;
 pub mod trace;
 
 pub use clock::Clock;
+pub use failure::error_chain;
 pub use health::{Check, Health};
 pub use ports::{ListenError, Ports};
 pub use run::{Context, RunArgs, Service, run, run_with};

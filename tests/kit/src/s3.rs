@@ -1,13 +1,15 @@
 //! An S3 server in this process, over files: s3s-fs.
 //!
 //! It checks signatures, knows multipart, ranges, presigned URLs (path style) and put-if-absent. TCP_NODELAY is set
-//! on its sockets, else every GET stalls 40 ms.
+//! on its sockets, else every GET stalls 40 ms. s3s-fs looks whether an object is there and then writes it, so that
+//! two put-if-absent at once would both succeed: conditional requests are let in one at a time.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -158,10 +160,24 @@ async fn accept(
     end: CancellationToken,
 ) {
     let builder = Arc::new(Builder::new(TokioExecutor::new()));
+    let turn = Arc::new(tokio::sync::Mutex::new(()));
     while let Some(Ok((socket, _))) = end.run_until_cancelled(listener.accept()).await {
         let _nodelay = socket.set_nodelay(true);
         let (builder, service, end) = (builder.clone(), service.clone(), end.clone());
+        let turn = turn.clone();
         tracker.spawn(async move {
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (service, turn) = (service.clone(), turn.clone());
+                async move {
+                    let conditional = request.headers().contains_key("if-none-match");
+                    let _turn = if conditional {
+                        Some(turn.lock().await)
+                    } else {
+                        None
+                    };
+                    hyper::service::Service::call(&service, request).await
+                }
+            });
             let connection = builder.serve_connection(TokioIo::new(socket), service);
             let mut connection = std::pin::pin!(connection);
             tokio::select! {

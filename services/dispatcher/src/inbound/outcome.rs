@@ -1,14 +1,15 @@
 //! `dispatcher.outcome`: attempts that are over.
 
 use crate::core::Core;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::parts::settled;
 use crate::planning::part_ready;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{AttemptEnd, PartFinished};
 use photofinish_model::part::{Command, Event, Step};
-use photofinish_model::{Fault, ItemIndex, JobSnapshot, Usage};
+use photofinish_model::{Fault, ItemIndex, JobSnapshot, SlotName, Usage};
 use photofinish_objects::{ItemFault, PartRecord, RunDoc};
+use photofinish_runtime::error_chain;
 use std::collections::BTreeMap;
 
 impl Core {
@@ -24,7 +25,7 @@ impl Core {
             }
         };
         self.part_finished(&finished).await.unwrap_or_else(|error| {
-            tracing::warn!(attempt = %finished.attempt, error = chain(&error), "outcome");
+            tracing::warn!(attempt = %finished.attempt, error = error_chain(&error), "outcome");
             error.disposition(incoming.attempt)
         })
     }
@@ -41,10 +42,7 @@ impl Core {
             });
         };
         if job.run > run || job.status.is_final() {
-            self.jobstore
-                .free(&self.config.endpoint_id, attempt.nonce.as_str())
-                .await?;
-            self.work.notify_one();
+            self.free_slot(&SlotName::from(attempt)).await?;
             if let Some(end) = self.objects.end(tenant, job_id, run).await? {
                 self.close_run(&end).await?;
             }
@@ -75,6 +73,7 @@ impl Core {
             .map(|error| (error.index, (error.fault.clone(), error.permanent)))
             .collect();
         let event = Event::Ended {
+            attempt: finished.attempt.attempt,
             nonce: finished.attempt.nonce.clone(),
             spent: spent(&finished.end),
             settled: settled(job),

@@ -2,12 +2,13 @@
 //! the queue for people; so no job is without an end.
 
 use crate::core::Core;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use photofinish_broker::{Disposition, Incoming, Outgoing};
 use photofinish_contract::messages::{
     Command, JobCommand, PartFinished, PartReady, PartSubmitted, PlanMessage,
 };
 use photofinish_model::{Code, Fault, JobId, Tenant};
+use photofinish_runtime::error_chain;
 use std::time::Duration;
 
 const AGAIN: Duration = Duration::from_secs(5);
@@ -18,7 +19,7 @@ impl Core {
         match self.park(&incoming).await {
             Ok(()) => Disposition::Ack,
             Err(error) => {
-                tracing::error!(error = chain(&error), "park a message");
+                tracing::error!(error = error_chain(&error), "park a message");
                 Disposition::RetryLater(AGAIN)
             }
         }
@@ -38,7 +39,8 @@ impl Core {
                     parked.code
                 ),
             );
-            if self.objects.run(&tenant, &job, run).await?.is_some() {
+            // Also a job whose own first message failed: ingest has made its record.
+            if self.load(&tenant, &job, run).await?.is_some() {
                 self.command(JobCommand {
                     job,
                     tenant,

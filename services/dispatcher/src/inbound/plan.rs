@@ -1,11 +1,12 @@
 //! `dispatcher.plan`: admitted jobs and commands about runs.
 
 use crate::core::Core;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{Command, JobAccepted, JobCommand, PlanMessage};
 use photofinish_model::JobSnapshot;
 use photofinish_model::run::Stop;
+use photofinish_runtime::error_chain;
 use std::time::Duration;
 
 /// A retry waits for its run to be closed; so long at a time.
@@ -28,7 +29,7 @@ impl Core {
             PlanMessage::JobCommand(command) => self.on_command(command).await,
         };
         result.unwrap_or_else(|error| {
-            tracing::warn!(error = chain(&error), "plan");
+            tracing::warn!(error = error_chain(&error), "plan");
             error.disposition(incoming.attempt)
         })
     }
@@ -59,19 +60,37 @@ impl Core {
                 job: message.job.clone(),
             });
         };
-        if job.run > message.run {
-            return Ok(Disposition::Ack);
-        }
         match &message.command {
+            // Its effects may be owed although the record has moved on: they are done again.
+            Command::Retry { accepted_at } => self.retry(message, *accepted_at).await,
+            Command::Cancel | Command::Deadline | Command::Abandon { .. }
+                if job.run > message.run =>
+            {
+                Ok(Disposition::Ack)
+            }
             Command::Cancel => self.stop(&job, &Stop::Cancel).await,
-            Command::Deadline if job.deadline_at > self.clock.now() => Ok(Disposition::Ack),
+            // Redis' clock has compared it; ours may be another.
             Command::Deadline => self.stop(&job, &Stop::Deadline).await,
             Command::Abandon { fault } => self.stop(&job, &Stop::Abandon(fault.clone())).await,
-            Command::Retry { accepted_at } => self.retry(message, *accepted_at).await,
         }
     }
 
+    /// Ends a run for a reason from outside. One that was not planned yet is planned first, so
+    /// that its end finds its receivers; a run that cannot be planned is opened to be ended.
     async fn stop(&self, job: &JobSnapshot, stop: &Stop) -> Result<Disposition, Error> {
+        let (tenant, id, run) = (&job.tenant, &job.job, job.run);
+        let ended = self.objects.end(tenant, id, run).await?.is_some();
+        if !ended && self.objects.run(tenant, id, run).await?.is_none() {
+            match stop {
+                Stop::Cancel | Stop::Deadline => {
+                    return Err(Error::Missing {
+                        what: "the plan",
+                        job: id.clone(),
+                    });
+                }
+                Stop::Abandon(_) => self.objects.open(tenant, id, run).await?,
+            }
+        }
         self.end_if_due(job, Some(stop)).await?;
         Ok(Disposition::Ack)
     }

@@ -1,11 +1,12 @@
 //! `fetcher.watch`: attempts to watch, one turn at a time.
 
 use crate::core::Core;
-use crate::error::{AGAIN, Error, chain};
+use crate::error::{AGAIN, Error};
 use crate::turn::{Turn, TurnEnd};
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::PartSubmitted;
 use photofinish_jobstore::Turn as Register;
+use photofinish_runtime::error_chain;
 use std::sync::Arc;
 
 impl Core {
@@ -24,7 +25,7 @@ impl Core {
         match self.turn(&incoming, message).await {
             Ok(disposition) => disposition,
             Err(error) => {
-                tracing::warn!(%attempt, error = chain(&error), "watch");
+                tracing::warn!(%attempt, error = error_chain(&error), "watch");
                 Disposition::RetryLater(AGAIN)
             }
         }

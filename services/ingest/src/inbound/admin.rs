@@ -1,190 +1,205 @@
-//! `/v1/admin`: tenants and API keys, for operators.
+//! `/v1/admin`: tenants and their API keys, for operators.
 
-use crate::auth::{KEY_PREFIX, key_hash};
-use crate::core::Core;
-use crate::error::Fault;
-use crate::inbound::jobs::json_body;
-use crate::refusal::Refusal;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use crate::auth::{AsOperator, SHOWN_CHARS, key_hash, new_key};
+use crate::core::Ingest;
+use crate::error::Refusal;
+use crate::problems::JsonBody;
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, post};
-use axum::{Json, Router};
-use base64::Engine as _;
+use axum::http::StatusCode;
+use photofinish_contract::problem::{Problem, ProblemError};
 use photofinish_model::{Code, Tenant};
 use photofinish_objects::{KeyRecord, KeyScope, TenantRecord};
-use rand::RngCore as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// Random bytes of an API key and of a webhook secret.
-const SECRET_BYTES: usize = 32;
-/// Characters of a key that are shown later.
-const SHOWN_CHARS: usize = 9;
+type App = State<Arc<Ingest>>;
 
-/// The routes.
-pub fn routes() -> Router<Arc<Core>> {
-    Router::new()
-        .route("/v1/admin/tenants", post(create_tenant).get(list_tenants))
-        .route("/v1/admin/tenants/{tenant}/keys", post(create_key).get(list_keys))
-        .route("/v1/admin/keys/{id}", delete(revoke_key))
+/// A small body: each field known, each fault named.
+#[derive(Debug)]
+pub(super) struct Body {
+    fields: Map<String, Value>,
+    errors: Vec<ProblemError>,
 }
 
-fn secret() -> [u8; SECRET_BYTES] {
-    let mut bytes = [0; SECRET_BYTES];
-    rand::rng().fill_bytes(&mut bytes);
-    bytes
-}
-
-/// A new webhook secret as Standard Webhooks wants it.
-pub fn webhook_secret() -> String {
-    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(secret()))
-}
-
-async fn create_tenant(
-    State(core): State<Arc<Core>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Fault> {
-    core.operator(&headers).await?;
-    let body = json_body(body)?;
-    let tenant: Tenant = body
-        .get("id")
-        .and_then(Value::as_str)
-        .and_then(|id| id.parse().ok())
-        .ok_or_else(|| Refusal::new(422, Code::InvalidRequest, "`id` is [a-z0-9-]{1,63}"))?;
-    let existing: Vec<(String, u64, TenantRecord)> =
-        core.objects.system_list(TenantRecord::KIND, "").await?;
-    if existing.iter().any(|(_, _, record)| record.tenant == tenant) {
-        return Err(Refusal::new(409, Code::Conflicting, "the tenant is there already").into());
-    }
-    let webhook_secret = webhook_secret();
-    let lane = least_used(existing.iter().map(|(_, _, record)| record.lane), core.config.lanes);
-    let record = TenantRecord {
-        tenant: tenant.clone(),
-        lane,
-        secret_sealed: core.sealer.seal(&webhook_secret),
-        created_at: core.clock.now(),
-    };
-    core.put_system(TenantRecord::KIND, tenant.as_str(), None, &record).await?;
-    tracing::info!(%tenant, lane, "tenant made");
-    let answer = json!({"id": tenant, "webhook_secret": webhook_secret,
-        "created_at": record.created_at});
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
-}
-
-/// Up to as many tenants as there are lanes never share one.
-fn least_used(used: impl Iterator<Item = u16>, lanes: u16) -> u16 {
-    let mut counts = vec![0u32; usize::from(lanes.max(1))];
-    for lane in used {
-        if let Some(count) = counts.get_mut(usize::from(lane)) {
-            *count += 1;
+impl Body {
+    pub(super) fn of(body: &Value, known: &[&str]) -> Result<Self, Refusal> {
+        let Some(fields) = body.as_object() else {
+            return Err(Refusal::new(
+                422,
+                Code::InvalidRequest,
+                "the body must be an object",
+            ));
+        };
+        let mut body = Self {
+            fields: fields.clone(),
+            errors: Vec::new(),
+        };
+        for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
+            let detail = format!("no such field here; known are {}", known.join(", "));
+            body.fault(name, Code::UnknownField, detail);
         }
+        Ok(body)
     }
-    let least = counts.iter().enumerate().min_by_key(|(_, count)| **count);
-    least.map_or(0, |(lane, _)| lane as u16)
+
+    /// A field; null counts as not given.
+    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.remove(name).filter(|value| !value.is_null())
+    }
+
+    pub(super) fn text(&mut self, name: &str, required: bool) -> Option<String> {
+        match self.take(name) {
+            Some(Value::String(text)) => return Some(text),
+            Some(_) => self.fault(name, Code::WrongType, "must be a text".to_owned()),
+            None if required => self.fault(name, Code::Required, "missing".to_owned()),
+            None => {}
+        }
+        None
+    }
+
+    pub(super) fn fault(&mut self, name: &str, code: Code, detail: String) {
+        self.errors.push(ProblemError {
+            pointer: format!("/{name}"),
+            code,
+            detail,
+        });
+    }
+
+    /// Every fault at once.
+    pub(super) fn done(self) -> Result<(), Refusal> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::new(422, Code::InvalidRequest, "`errors` names each field");
+        Err(Refusal::Problem(problem.with_errors(self.errors)))
+    }
 }
 
-async fn list_tenants(
-    State(core): State<Arc<Core>>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, Fault> {
-    core.operator(&headers).await?;
-    let records: Vec<(String, u64, TenantRecord)> =
-        core.objects.system_list(TenantRecord::KIND, "").await?;
-    let data: Vec<Value> = records
+fn tenant_view(record: &TenantRecord) -> Value {
+    json!({"id": record.tenant, "lane": record.lane, "created_at": record.created_at})
+}
+
+fn key_view(record: &KeyRecord) -> Value {
+    json!({"id": record.key_hash, "prefix": record.prefix, "revoked": record.revoked,
+        "created_at": record.created_at})
+}
+
+/// `POST /v1/admin/tenants`: 201 with its webhook secret, which is never shown again; 200 without it when the tenant
+/// is there already.
+pub(super) async fn create_tenant(
+    State(ingest): App,
+    AsOperator: AsOperator,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let mut body = Body::of(&body, &["id"])?;
+    let name = body.text("id", true);
+    let tenant: Option<Tenant> = name.and_then(|name| {
+        let tenant = name.parse().ok();
+        if tenant.is_none() {
+            body.fault(
+                "id",
+                Code::NotAllowed,
+                "must be 1 to 63 of a-z, 0-9 and -".to_owned(),
+            );
+        }
+        tenant
+    });
+    body.done()?;
+    let tenant = tenant.ok_or_else(|| Refusal::not_found("tenant"))?;
+    if let Some((record, secret)) = ingest.make_tenant(&tenant).await? {
+        let mut shown = tenant_view(&record);
+        shown["webhook_secret"] = secret.into();
+        return Ok((StatusCode::CREATED, Json(shown)));
+    }
+    let record = ingest.tenant_record(&tenant).await?;
+    let record = record.ok_or_else(|| Refusal::not_found("tenant"))?;
+    Ok((StatusCode::OK, Json(tenant_view(&record))))
+}
+
+/// `GET /v1/admin/tenants`
+pub(super) async fn list_tenants(
+    State(ingest): App,
+    AsOperator: AsOperator,
+) -> Result<Json<Value>, Refusal> {
+    let rows: Vec<(String, u64, TenantRecord)> =
+        ingest.objects.system_list(TenantRecord::KIND, "").await?;
+    let rows: Vec<Value> = rows
         .iter()
-        .map(|(_, _, record)| {
-            json!({"id": record.tenant, "lane": record.lane, "created_at": record.created_at})
-        })
+        .map(|(_, _, record)| tenant_view(record))
         .collect();
-    Ok(Json(json!({"data": data, "next_cursor": null})))
+    Ok(Json(json!({"data": rows, "next_cursor": null})))
 }
 
-async fn create_key(
-    State(core): State<Arc<Core>>,
-    headers: HeaderMap,
-    Path(tenant): Path<String>,
-) -> Result<Response, Fault> {
-    core.operator(&headers).await?;
-    let tenant: Tenant = tenant.parse().map_err(|_| Refusal::not_found("tenant"))?;
-    let known: Option<TenantRecord> = core.system(TenantRecord::KIND, tenant.as_str()).await?;
-    if known.is_none() {
-        return Err(Refusal::not_found("tenant").into());
+async fn known_tenant(ingest: &Ingest, name: &str) -> Result<Tenant, Refusal> {
+    let tenant: Tenant = name.parse().map_err(|_| Refusal::not_found("tenant"))?;
+    match ingest.tenant_record(&tenant).await? {
+        Some(_) => Ok(tenant),
+        None => Err(Refusal::not_found("tenant")),
     }
-    let random = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret());
-    let key = format!("{KEY_PREFIX}{random}");
-    let id = key_hash(&key);
+}
+
+/// `POST /v1/admin/tenants/{tenant}/keys`: 201 with the key, which is never shown again.
+pub(super) async fn create_key(
+    State(ingest): App,
+    AsOperator: AsOperator,
+    Path(tenant): Path<String>,
+) -> Result<(StatusCode, Json<Value>), Refusal> {
+    let tenant = known_tenant(&ingest, &tenant).await?;
+    let key = new_key();
     let record = KeyRecord {
-        key_hash: id.clone(),
+        key_hash: key_hash(&key),
         scope: KeyScope::Tenant(tenant.clone()),
         revoked: false,
         prefix: key.chars().take(SHOWN_CHARS).collect(),
-        created_at: core.clock.now(),
+        created_at: ingest.now(),
     };
-    core.put_system(KeyRecord::KIND, &id, None, &record).await?;
-    tracing::info!(%tenant, key = record.prefix, "API key made");
-    let answer = json!({"id": id, "key": key, "prefix": record.prefix, "tenant": tenant,
-        "created_at": record.created_at});
-    Ok((StatusCode::CREATED, Json(answer)).into_response())
+    ingest
+        .make_record(KeyRecord::KIND, &record.key_hash, &record)
+        .await?;
+    let mut shown = key_view(&record);
+    shown["tenant"] = tenant.as_str().into();
+    shown["key"] = key.into();
+    Ok((StatusCode::CREATED, Json(shown)))
 }
 
-async fn list_keys(
-    State(core): State<Arc<Core>>,
-    headers: HeaderMap,
+/// `GET /v1/admin/tenants/{tenant}/keys`
+pub(super) async fn list_keys(
+    State(ingest): App,
+    AsOperator: AsOperator,
     Path(tenant): Path<String>,
-) -> Result<Json<Value>, Fault> {
-    core.operator(&headers).await?;
-    let records: Vec<(String, u64, KeyRecord)> =
-        core.objects.system_list(KeyRecord::KIND, "").await?;
-    let mine = |record: &KeyRecord| match &record.scope {
-        KeyScope::Tenant(owner) => owner.as_str() == tenant,
-        KeyScope::Operator => false,
-    };
-    let data: Vec<Value> = records
+) -> Result<Json<Value>, Refusal> {
+    let scope = KeyScope::Tenant(known_tenant(&ingest, &tenant).await?);
+    let rows: Vec<(String, u64, KeyRecord)> =
+        ingest.objects.system_list(KeyRecord::KIND, "").await?;
+    let own = rows
         .iter()
-        .filter(|(_, _, record)| mine(record))
-        .map(|(id, _, record)| {
-            json!({"id": id, "prefix": record.prefix, "revoked": record.revoked,
-                "created_at": record.created_at})
-        })
-        .collect();
-    Ok(Json(json!({"data": data, "next_cursor": null})))
+        .map(|(_, _, record)| record)
+        .filter(|record| record.scope == scope);
+    let own: Vec<Value> = own.map(key_view).collect();
+    Ok(Json(json!({"data": own, "next_cursor": null})))
 }
 
-async fn revoke_key(
-    State(core): State<Arc<Core>>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Fault> {
-    core.operator(&headers).await?;
+/// `DELETE /v1/admin/tenants/{tenant}/keys/{key}`: refused from now on; again is harmless.
+pub(super) async fn revoke_key(
+    State(ingest): App,
+    AsOperator: AsOperator,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Result<StatusCode, Refusal> {
+    let unknown = || Refusal::not_found("key");
     if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(Refusal::not_found("key").into());
+        return Err(unknown());
     }
-    let found: Option<(u64, KeyRecord)> = core.objects.system_get(KeyRecord::KIND, &id).await?;
-    let Some((version, record)) = found else { return Err(Refusal::not_found("key").into()) };
-    if !record.revoked {
-        let revoked = KeyRecord { revoked: true, ..record };
-        core.put_system(KeyRecord::KIND, &id, Some(version), &revoked).await?;
-        tracing::info!(key = revoked.prefix, "API key revoked");
-    }
-    Ok(StatusCode::NO_CONTENT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenants_share_no_lane_while_there_are_free_ones() {
-        let mut used = Vec::new();
-        for _ in 0..4 {
-            used.push(least_used(used.iter().copied(), 4));
+    let scope = KeyScope::Tenant(tenant.parse().map_err(|_| unknown())?);
+    let revoke = |record: KeyRecord| {
+        if record.scope == scope {
+            Ok(KeyRecord {
+                revoked: true,
+                ..record
+            })
+        } else {
+            Err(unknown())
         }
-        used.sort_unstable();
-        assert_eq!(used, [0, 1, 2, 3]);
-        assert_eq!(least_used([0, 1, 1].into_iter(), 2), 0);
-    }
+    };
+    let changed = ingest.change_record(KeyRecord::KIND, &id, revoke).await?;
+    changed.map(|_| StatusCode::NO_CONTENT).ok_or_else(unknown)
 }

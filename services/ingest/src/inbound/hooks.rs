@@ -1,77 +1,134 @@
-//! `/hooks/runpod/{token}`: what workers and RunPod say of an attempt. The token is the proof; it
-//! is never logged.
+//! `/hooks/runpod/{token}`: what workers and RunPod tell us, passed on as a signal.
+//!
+//! The token names one attempt and is never logged. A signal may be lost: the fetcher's poll finds what it said. The
+//! answer names the items that still count; what is unknown counts.
 
-use crate::core::Core;
-use crate::error::Fault;
-use crate::inbound::jobs::json_body;
-use crate::refusal::Refusal;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use crate::core::Ingest;
+use crate::error::{Error, Refusal, chain};
+use crate::problems::JsonBody;
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use photofinish_broker::{Outgoing, Target};
 use photofinish_contract::announcement::{Announcement, Wanted};
 use photofinish_contract::messages::{Heard, Signal};
+use photofinish_contract::request::ITEMS_MAX;
 use photofinish_contract::token::Purpose;
-use photofinish_jobstore::Wanted as Open;
-use photofinish_model::{AttemptRef, ItemIndex};
+use photofinish_jobstore::Wanted as Known;
+use photofinish_model::part::Part;
+use photofinish_model::{AttemptRef, Code, ItemIndex};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// The routes.
-pub fn routes() -> Router<Arc<Core>> {
-    Router::new().route("/hooks/runpod/{token}", post(hook))
-}
+/// A worker waits for the answer: a signal that takes longer is lost.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-async fn hook(
-    State(core): State<Arc<Core>>,
+/// `POST /hooks/runpod/{token}`
+pub(super) async fn runpod(
+    State(ingest): State<Arc<Ingest>>,
     Path(token): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Fault> {
-    let attempt = core
+    JsonBody(body): JsonBody,
+) -> Result<Json<Wanted>, Refusal> {
+    let attempt = ingest
+        .config
         .tokens
         .verify(Purpose::Hook, &token)
-        .map_err(|_| Refusal::not_found("hook"))?;
-    let body: Value = json_body(body)?;
-    let announcement: Option<Announcement> = serde_json::from_value(body).ok();
-    // Anything else is RunPod's own completion call: what is true the poll finds out.
-    let heard = announcement.clone().map_or(Heard::Completed, |heard| {
-        Heard::Announcement(Box::new(heard))
-    });
-    let signal = Signal { attempt: attempt.clone(), heard };
-    // A lost signal is harmless, so an unreachable broker is no reason to make RunPod repeat it.
-    if let Err(error) = core.publisher.publish(Outgoing::json(Target::Signals, &signal)?).await {
-        tracing::warn!(%attempt, error = crate::error::chain(&error), "pass a signal on");
+        .map_err(|_| {
+            Refusal::new(
+                401,
+                Code::Unauthorized,
+                "the address is not one that we gave out",
+            )
+        })?;
+    if let Some(heard) = heard(&attempt, body)? {
+        signal(
+            &ingest,
+            Signal {
+                attempt: attempt.clone(),
+                heard,
+            },
+        )
+        .await;
     }
-    match announcement {
-        Some(heard) => Ok(Json(core.wanted(&attempt, &heard).await).into_response()),
-        None => Ok(Json(serde_json::json!({})).into_response()),
+    Ok(Json(Wanted {
+        wanted: wanted(&ingest, &attempt).await,
+    }))
+}
+
+/// The worker's announcement, or RunPod's status object; nothing of interest in any other.
+fn heard(attempt: &AttemptRef, body: Value) -> Result<Option<Heard>, Refusal> {
+    if body.get("kind").is_some() {
+        let announcement: Announcement = serde_json::from_value(body).map_err(|error| {
+            Refusal::new(
+                422,
+                Code::InvalidRequest,
+                format!("no announcement: {error}"),
+            )
+        })?;
+        if announcement.nonce != attempt.nonce {
+            let detail = "the announcement is of another attempt";
+            return Err(Refusal::new(403, Code::Forbidden, detail));
+        }
+        return Ok(Some(Heard::Announcement(Box::new(announcement))));
+    }
+    let over = ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"];
+    let status = body.get("status").and_then(Value::as_str);
+    Ok(status
+        .is_some_and(|status| over.contains(&status))
+        .then_some(Heard::Completed))
+}
+
+async fn signal(ingest: &Ingest, signal: Signal) {
+    let publish = async {
+        let outgoing = Outgoing::json(Target::Signals, &signal)?;
+        ingest
+            .publisher
+            .publish(outgoing)
+            .await
+            .map_err(Error::from)
+    };
+    match tokio::time::timeout(SIGNAL_TIMEOUT, publish).await {
+        Ok(Ok(())) => metrics::counter!("photofinish_ingest_signals_total").increment(1),
+        Ok(Err(error)) => {
+            tracing::warn!(attempt = %signal.attempt, error = chain(&error), "signal lost");
+        }
+        Err(_elapsed) => tracing::warn!(attempt = %signal.attempt, "signal lost: no confirm"),
     }
 }
 
-impl Core {
-    /// Items of the job that are still open: those of other parts do not concern this worker.
-    /// When nobody knows, everything is wanted: unknown never means unwanted.
-    async fn wanted(&self, attempt: &AttemptRef, heard: &Announcement) -> Wanted {
-        let everything: Vec<ItemIndex> = (0..photofinish_contract::request::ITEMS_MAX as u16).collect();
-        let open = self.jobstore.pending_items(&attempt.job, attempt.run, &everything).await;
-        let wanted = match open {
-            Ok(Open::Items(mut items)) => {
-                // What lies on the worker is wanted until it is acknowledged there.
-                items.extend(heard.outputs.iter().map(|output| output.index));
-                items.sort_unstable();
-                items.dedup();
-                items
-            }
-            Ok(Open::RunOver) => Vec::new(),
-            Ok(Open::Missing) => everything,
-            Err(error) => {
-                tracing::warn!(%attempt, error = crate::error::chain(&error), "ask what is open");
-                everything
-            }
-        };
-        Wanted { wanted }
+async fn wanted(ingest: &Ingest, attempt: &AttemptRef) -> Vec<ItemIndex> {
+    if superseded(ingest, attempt).await {
+        return Vec::new();
     }
+    let all = match ingest.jobstore.header(&attempt.job).await {
+        Ok(Some(header)) => (0..header.counts.total as ItemIndex).collect(),
+        Ok(None) | Err(_) => every_item(),
+    };
+    match ingest
+        .jobstore
+        .pending_items(&attempt.job, attempt.run, &all)
+        .await
+    {
+        Ok(Known::Items(items)) => items,
+        Ok(Known::RunOver) => Vec::new(),
+        Ok(Known::Missing) | Err(_) => every_item(),
+    }
+}
+
+/// Unknown never means unwanted.
+fn every_item() -> Vec<ItemIndex> {
+    (0..ITEMS_MAX as ItemIndex).collect()
+}
+
+/// True when a later attempt of the part has taken over.
+async fn superseded(ingest: &Ingest, attempt: &AttemptRef) -> bool {
+    let part = ingest
+        .jobstore
+        .part(&attempt.job, attempt.run, attempt.part)
+        .await;
+    let part = part
+        .ok()
+        .flatten()
+        .and_then(|text| serde_json::from_str::<Part>(&text).ok());
+    part.is_some_and(|part| part.attempt > attempt.attempt)
 }

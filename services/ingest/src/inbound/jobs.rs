@@ -1,260 +1,232 @@
-//! `/v1/jobs`: submit, look, list, cancel, retry, outputs.
+//! `/v1/jobs`: submit, show, list, cancel, retry, outputs.
 
-use crate::admit::{Admitted, works};
-use crate::core::Core;
-use crate::error::Fault;
-use crate::refusal::Refusal;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use super::query::{Params, RawQuery};
+use crate::admission::{Admitted, works};
+use crate::auth::AsTenant;
+use crate::core::Ingest;
+use crate::error::Refusal;
+use crate::problems::JsonBody;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use photofinish_contract::job::{Job, OutputRow};
-use photofinish_contract::request::BODY_BYTES_MAX;
-use photofinish_jobstore::ListFilter;
-use photofinish_model::plan::estimate;
-use photofinish_model::{Code, ItemState, JobId, JobSnapshot};
+use jiff::Timestamp;
+use photofinish_contract::job::{Cost, Job};
+use photofinish_contract::request::JobRequest;
+use photofinish_jobstore::{JobStoreError, ListFilter};
+use photofinish_model::plan::{estimate, plan};
+use photofinish_model::{Code, ItemState};
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Rows of a page unless asked otherwise, and at most.
-const PAGE: usize = 50;
-const PAGE_MAX: usize = 200;
+type App = State<Arc<Ingest>>;
 
-type Shared = State<Arc<Core>>;
-type Params = Query<HashMap<String, String>>;
-
-/// The routes.
-pub fn routes() -> Router<Arc<Core>> {
-    Router::new()
-        .route("/v1/jobs", post(submit).get(list))
-        .route("/v1/jobs/{id}", get(show).delete(cancel))
-        .route("/v1/jobs/{id}/retry", post(retry))
-        .route("/v1/jobs/{id}/outputs", get(outputs))
-        .route("/v1/jobs/{id}/outputs/{item}", get(output))
-}
-
-/// A body as JSON, or what is wrong with it.
-pub fn json_body(body: Result<Bytes, BytesRejection>) -> Result<Value, Refusal> {
-    let too_large = || {
-        let detail = format!("a request body is at most {BODY_BYTES_MAX} bytes");
-        Refusal::new(413, Code::BodyTooLarge, detail)
-    };
-    let body = body.map_err(|_| too_large())?;
-    if body.len() > BODY_BYTES_MAX {
-        return Err(too_large());
-    }
-    serde_json::from_slice(&body).map_err(|error| {
-        Refusal::new(400, Code::Malformed, format!("the body is not JSON: {error}"))
-    })
-}
-
-async fn submit(
-    State(core): Shared,
-    Query(params): Params,
+/// `POST /v1/jobs`
+pub(super) async fn submit(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
+    query: RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Fault> {
-    let tenant = core.tenant(&headers).await?;
-    let body = json_body(body)?;
-    if params.get("dry_run").is_some_and(|value| value == "true") {
-        return Ok(Json(dry_run(&core, &body)?).into_response());
+    JsonBody(body): JsonBody,
+) -> Result<Response, Refusal> {
+    let mut params = Params::of(query)?;
+    let dry_run = params
+        .word("dry_run", "true or false")
+        .is_some_and(|text: String| text == "true");
+    params.done()?;
+    if dry_run {
+        let request = ingest.check(&body)?;
+        return Ok(Json(dry_run_of(&ingest, &request)).into_response());
     }
-    let key = headers.get("idempotency-key");
-    let key = key.map(|value| value.to_str()).transpose().map_err(|_| {
-        Refusal::new(422, Code::InvalidIdempotencyKey, "an idempotency key is ASCII text")
-    })?;
-    let (status, snapshot) = match core.admit(&tenant, key, &body).await? {
-        Admitted::New(snapshot) => (StatusCode::ACCEPTED, snapshot),
-        Admitted::Known(snapshot) => (StatusCode::OK, snapshot),
-    };
-    let view = core.view(&snapshot).await?;
-    let location = view.links.this.clone();
-    Ok((status, [(header::LOCATION, location)], Json(view)).into_response())
+    let key = idempotency_key(&headers)?;
+    let admitted = ingest.admit(&tenant, key.as_deref(), &body).await;
+    count("http", &admitted);
+    answer(&ingest, admitted?).await
 }
 
-/// The plan, estimated time and cost; nothing is run.
-fn dry_run(core: &Core, body: &Value) -> Result<Value, Fault> {
-    let (request, parts) = core.check(body)?;
-    let works = works(&request);
-    let policy = &core.config.plan;
-    let frames_of = |index: u16| works.get(usize::from(index)).map_or(0, |item| item.frames);
-    let rows: Vec<Value> = parts
-        .iter()
+/// 202 for a new job, 200 for the one that was there.
+pub(super) async fn answer(ingest: &Ingest, admitted: Admitted) -> Result<Response, Refusal> {
+    let (status, snapshot) = match admitted {
+        Admitted::New(snapshot) => (StatusCode::ACCEPTED, snapshot),
+        Admitted::Before(snapshot) => (StatusCode::OK, snapshot),
+    };
+    let job = ingest.view(&snapshot).await?;
+    let location = [(LOCATION, job.links.this.clone())];
+    Ok((status, location, Json(job)).into_response())
+}
+
+pub(super) fn count(door: &'static str, admitted: &Result<Admitted, Refusal>) {
+    let outcome = match admitted {
+        Ok(Admitted::New(_)) => "new",
+        Ok(Admitted::Before(_)) => "before",
+        Err(Refusal::Problem(_)) => "refused",
+        Err(Refusal::Fault(_)) => "fault",
+    };
+    let labels = [("door", door), ("outcome", outcome)];
+    metrics::counter!("photofinish_ingest_submissions_total", &labels).increment(1);
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| {
+        Refusal::new(
+            422,
+            Code::InvalidIdempotencyKey,
+            "an idempotency key is UTF-8 text",
+        )
+    })?;
+    Ok(Some(text.to_owned()))
+}
+
+/// What would be run: parts, frames, estimated seconds and cost.
+fn dry_run_of(ingest: &Ingest, request: &JobRequest) -> Value {
+    let policy = &ingest.config.plan;
+    let works = works(request);
+    let frames_of = |items: &[u16]| -> u64 {
+        let work = |index: &u16| works.get(usize::from(*index)).map_or(0, |work| work.frames);
+        items.iter().map(|index| u64::from(work(index))).sum()
+    };
+    let parts: Vec<Value> = plan(&works, policy)
+        .into_iter()
         .map(|part| {
-            let frames: u64 = part.items.iter().map(|index| u64::from(frames_of(*index))).sum();
-            let seconds = estimate(frames, policy).as_secs_f64();
-            json!({"part": part.part, "items": part.items.len(), "frames": frames,
-                "estimated_s": seconds})
+            let frames = frames_of(&part.items);
+            json!({"part": part.part, "items": part.items, "frames": frames,
+                "estimated_s": estimate(frames, policy).as_secs_f64()})
         })
         .collect();
-    let frames: u64 = works.iter().map(|item| u64::from(item.frames)).sum();
-    let gpu_seconds = estimate(frames, policy).as_secs_f64();
-    let cost = core.config.usd_per_gpu_second.map(|price| {
-        json!({"amount": price * gpu_seconds, "currency": "USD"})
+    let frames: u64 = works.iter().map(|work| u64::from(work.frames)).sum();
+    let estimated_s = estimate(frames, policy).as_secs_f64();
+    let cost = ingest.config.usd_per_gpu_second.map(|price| Cost {
+        amount: price * estimated_s,
+        currency: "USD".to_owned(),
     });
-    Ok(json!({
-        "operation": request.operation(),
-        "items": request.item_ids().len(),
-        "frames": frames,
-        "parts": rows,
-        "estimated_gpu_seconds": gpu_seconds,
-        "cost_estimate": cost,
-    }))
+    json!({"operation": request.operation(), "items": works.len(), "parts": parts,
+        "frames": frames, "estimated_s": estimated_s, "cost_estimate": cost})
 }
 
-async fn load(core: &Core, headers: &HeaderMap, id: &str) -> Result<JobSnapshot, Fault> {
-    let tenant = core.tenant(headers).await?;
-    let job: JobId = id.parse().map_err(|_| Refusal::not_found("job"))?;
-    Ok(core.job(&tenant, &job).await?.ok_or_else(|| Refusal::not_found("job"))?)
-}
-
-async fn show(
-    State(core): Shared,
-    headers: HeaderMap,
+/// `GET /v1/jobs/{id}`
+pub(super) async fn show(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
     Path(id): Path<String>,
-) -> Result<Json<Job>, Fault> {
-    let snapshot = load(&core, &headers, &id).await?;
-    Ok(Json(core.view(&snapshot).await?))
+) -> Result<Json<Job>, Refusal> {
+    let snapshot = ingest.find(&tenant, &id).await?;
+    Ok(Json(ingest.view(&snapshot).await?))
 }
 
-async fn cancel(
-    State(core): Shared,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<Response, Fault> {
-    let tenant = core.tenant(&headers).await?;
-    let job: JobId = id.parse().map_err(|_| Refusal::not_found("job"))?;
-    let snapshot = core.cancel(&tenant, &job).await?;
-    Ok((StatusCode::ACCEPTED, Json(core.view(&snapshot).await?)).into_response())
-}
-
-async fn retry(
-    State(core): Shared,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-) -> Result<Response, Fault> {
-    let tenant = core.tenant(&headers).await?;
-    let job: JobId = id.parse().map_err(|_| Refusal::not_found("job"))?;
-    let snapshot = core.retry(&tenant, &job).await?;
-    Ok((StatusCode::ACCEPTED, Json(core.view(&snapshot).await?)).into_response())
-}
-
-async fn list(
-    State(core): Shared,
-    headers: HeaderMap,
-    Query(params): Params,
-) -> Result<Json<Value>, Fault> {
-    let tenant = core.tenant(&headers).await?;
-    let filter = filter(&params)?;
-    let limit = limit(&params)?;
-    let cursor = params.get("cursor").map(String::as_str);
-    let page = core.jobstore.list(&tenant, &filter, limit, cursor).await?;
-    let data: Vec<Value> = page
+/// `GET /v1/jobs`
+pub(super) async fn list(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
+    query: RawQuery,
+) -> Result<Json<Value>, Refusal> {
+    let mut params = Params::of(query)?;
+    let time = "a time such as 2026-11-22T10:00:00Z";
+    let instant = |text: &str| text.parse::<Timestamp>().ok();
+    let filter = ListFilter {
+        status: params.word(
+            "status",
+            "accepted, running, completed, failed or cancelled",
+        ),
+        operation: params.word("operation", "img2vid, caption or addaudio"),
+        created_after: params.read("created_after", time, instant),
+        created_before: params.read("created_before", time, instant),
+        metadata: params.all_under("metadata."),
+    };
+    let (limit, cursor) = (params.limit(), params.text("cursor"));
+    params.done()?;
+    let page = ingest
+        .jobstore
+        .list(&tenant, &filter, limit, cursor.as_deref())
+        .await;
+    let page = page.map_err(bad_cursor)?;
+    let rows: Vec<Job> = page
         .rows
         .iter()
-        .map(|row| {
-            let mut view = Job::without_outputs(&row.job, core.view_settings());
-            // A header has no rows; its counts come from the store.
-            view.progress.items_total = row.counts.total;
-            view.progress.items_done = row.counts.stored;
-            view.progress.items_failed = row.counts.failed;
-            view.progress.ratio = if row.counts.total == 0 {
-                0.0
-            } else {
-                f64::from(row.counts.stored) / f64::from(row.counts.total)
-            };
-            serde_json::to_value(view)
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Json(json!({"data": data, "next_cursor": page.next_cursor})))
+        .map(|header| ingest.view_of_header(header))
+        .collect();
+    Ok(Json(json!({"data": rows, "next_cursor": page.next_cursor})))
 }
 
-fn filter(params: &HashMap<String, String>) -> Result<ListFilter, Refusal> {
-    let mut filter = ListFilter::default();
-    for (name, value) in params {
-        let text = || Value::from(value.as_str());
-        let bad = || bad_parameter(name);
-        match name.as_str() {
-            "status" => filter.status = Some(serde_json::from_value(text()).map_err(|_| bad())?),
-            "operation" => {
-                filter.operation = Some(serde_json::from_value(text()).map_err(|_| bad())?);
-            }
-            "created_after" => filter.created_after = Some(value.parse().map_err(|_| bad())?),
-            "created_before" => filter.created_before = Some(value.parse().map_err(|_| bad())?),
-            "limit" | "cursor" => {}
-            other => match other.strip_prefix("metadata.") {
-                Some(key) => filter.metadata.push((key.to_owned(), value.clone())),
-                None => return Err(bad()),
-            },
-        }
-    }
-    Ok(filter)
-}
-
-fn bad_parameter(name: &str) -> Refusal {
-    let detail = format!("the query parameter {name:?} is not known or has a wrong value");
-    Refusal::new(422, Code::InvalidRequest, detail)
-}
-
-/// The `limit` of a page.
-pub fn limit(params: &HashMap<String, String>) -> Result<usize, Refusal> {
-    let Some(text) = params.get("limit") else { return Ok(PAGE) };
-    let limit: usize = text.parse().map_err(|_| bad_parameter("limit"))?;
-    if (1..=PAGE_MAX).contains(&limit) {
-        Ok(limit)
-    } else {
-        let detail = format!("`limit` is 1 to {PAGE_MAX}");
-        Err(Refusal::new(422, Code::OutOfRange, detail))
+pub(super) fn bad_cursor(error: JobStoreError) -> Refusal {
+    match error {
+        JobStoreError::Cursor => Refusal::new(
+            422,
+            Code::InvalidRequest,
+            "send `cursor` as `next_cursor` gave it",
+        ),
+        JobStoreError::Pool { .. }
+        | JobStoreError::Command { .. }
+        | JobStoreError::Value { .. }
+        | JobStoreError::Answer { .. }
+        | JobStoreError::NoSuchItem { .. }
+        | JobStoreError::Settings(_) => error.into(),
     }
 }
 
-async fn outputs(
-    State(core): Shared,
-    headers: HeaderMap,
+/// `DELETE /v1/jobs/{id}`
+pub(super) async fn cancel(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
     Path(id): Path<String>,
-    Query(params): Params,
-) -> Result<Json<Value>, Fault> {
-    let snapshot = load(&core, &headers, &id).await?;
-    let limit = limit(&params)?;
-    let from = match params.get("cursor") {
-        None => 0,
-        Some(cursor) => cursor.parse::<usize>().map_err(|_| bad_parameter("cursor"))?,
-    };
-    let mut data = Vec::new();
-    for row in snapshot.items.iter().skip(from).take(limit) {
-        let signed = match &row.state {
-            ItemState::Stored(output) => Some(core.sign(&output.key).await?),
-            ItemState::Pending
-            | ItemState::Rendering
-            | ItemState::Ready
-            | ItemState::Failed(_) => None,
-        };
-        data.push(OutputRow::of(row, |_| signed.clone()));
-    }
-    let next = from + limit;
-    let next_cursor = (next < snapshot.items.len()).then(|| next.to_string());
-    Ok(Json(json!({"data": data, "next_cursor": next_cursor})))
+) -> Result<(StatusCode, Json<Job>), Refusal> {
+    let snapshot = ingest.cancel(&tenant, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(ingest.view(&snapshot).await?)))
 }
 
-async fn output(
-    State(core): Shared,
-    headers: HeaderMap,
+/// `POST /v1/jobs/{id}/retry`
+pub(super) async fn retry(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Job>), Refusal> {
+    let snapshot = ingest.retry(&tenant, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(ingest.view(&snapshot).await?)))
+}
+
+/// `GET /v1/jobs/{id}/outputs`
+pub(super) async fn outputs(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
+    Path(id): Path<String>,
+    query: RawQuery,
+) -> Result<Json<Value>, Refusal> {
+    let mut params = Params::of(query)?;
+    let limit = params.limit();
+    let from: usize = params
+        .read("cursor", "as `next_cursor` gave it", |text| {
+            text.parse().ok()
+        })
+        .unwrap_or(0);
+    params.done()?;
+    let snapshot = ingest.find(&tenant, &id).await?;
+    let from = from.min(snapshot.items.len());
+    let to = from.saturating_add(limit).min(snapshot.items.len());
+    let rows = ingest.rows(&snapshot.items[from..to]).await?;
+    let next = (to < snapshot.items.len()).then(|| to.to_string());
+    Ok(Json(json!({"data": rows, "next_cursor": next})))
+}
+
+/// `GET /v1/jobs/{id}/outputs/{item}`: 302 to the file.
+pub(super) async fn output(
+    State(ingest): App,
+    AsTenant(tenant): AsTenant,
     Path((id, item)): Path<(String, String)>,
-) -> Result<Response, Fault> {
-    let snapshot = load(&core, &headers, &id).await?;
+) -> Result<Response, Refusal> {
+    let snapshot = ingest.find(&tenant, &id).await?;
     let row = snapshot.items.iter().find(|row| row.item == item);
-    match row.map(|row| &row.state) {
-        Some(ItemState::Stored(output)) => {
-            let (url, _) = core.sign(&output.key).await?;
-            Ok((StatusCode::FOUND, [(header::LOCATION, url)]).into_response())
-        }
-        Some(
-            ItemState::Pending | ItemState::Rendering | ItemState::Ready | ItemState::Failed(_),
-        )
-        | None => Err(Refusal::not_found("stored output").into()),
-    }
+    let row = row.ok_or_else(|| Refusal::not_found("item"))?;
+    let ItemState::Stored(output) = &row.state else {
+        let detail = "this output is not stored yet, or has failed; the job's status tells";
+        return Err(Refusal::new(404, Code::NotFound, detail));
+    };
+    let ttl = ingest.config.output_ttl;
+    let (url, _until) = ingest
+        .objects
+        .presign_get(&output.key, ttl, ingest.now())
+        .await?;
+    Ok((StatusCode::FOUND, [(LOCATION, url)]).into_response())
 }

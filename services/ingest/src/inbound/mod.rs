@@ -1,49 +1,99 @@
-//! One file for each entrance: the routes of one resource, the consumer of one queue.
+//! The entrances: one file for each resource over HTTP, and one for the submissions queue.
 
-pub mod admin;
-pub mod hooks;
-pub mod jobs;
-pub mod legacy;
-pub mod submissions;
+mod admin;
+mod deliveries;
+mod endpoints;
+mod hooks;
+mod jobs;
+mod old;
+mod query;
+mod submissions;
+mod uploads;
 
-use crate::core::Core;
-use crate::refusal::Refusal;
+use crate::core::Ingest;
+use crate::problems;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
 use photofinish_contract::request::BODY_BYTES_MAX;
-use photofinish_model::Code;
+use photofinish_runtime::trace;
 use std::sync::Arc;
+use std::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 
-/// Every route of the public port.
-pub fn router(core: Arc<Core>) -> Router {
+/// The whole API.
+pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
     Router::new()
-        .merge(jobs::routes())
-        .merge(hooks::routes())
-        .merge(admin::routes())
-        .merge(legacy::routes())
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        // One byte more than a body may have, so that a body that is too large is told apart.
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX + 1))
-        .layer(CatchPanicLayer::custom(panicked))
-        .with_state(core)
+        .route("/v1/jobs", post(jobs::submit).get(jobs::list))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
+        .route("/v1/jobs/{id}/retry", post(jobs::retry))
+        .route("/v1/jobs/{id}/outputs", get(jobs::outputs))
+        .route("/v1/jobs/{id}/outputs/{*item}", get(jobs::output))
+        .route("/v1/uploads", post(uploads::create))
+        .route(
+            "/v1/webhook-endpoints",
+            post(endpoints::create).get(endpoints::list),
+        )
+        .route(
+            "/v1/webhook-endpoints/{id}",
+            get(endpoints::show)
+                .patch(endpoints::change)
+                .delete(endpoints::remove),
+        )
+        .route("/v1/deliveries", get(deliveries::list))
+        .route(
+            "/v1/admin/tenants",
+            post(admin::create_tenant).get(admin::list_tenants),
+        )
+        .route(
+            "/v1/admin/tenants/{tenant}/keys",
+            post(admin::create_key).get(admin::list_keys),
+        )
+        .route(
+            "/v1/admin/tenants/{tenant}/keys/{key}",
+            delete(admin::revoke_key),
+        )
+        .route("/hooks/runpod/{token}", post(hooks::runpod))
+        .route("/video/{operation}", post(old::submit))
+        .route("/job/{id}", get(jobs::show))
+        .route("/job/{id}/cancel", post(jobs::cancel))
+        .fallback(problems::not_found)
+        .method_not_allowed_fallback(problems::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::custom(problems::panicked))
+        .layer(from_fn(observed))
+        .with_state(ingest)
 }
 
-async fn unknown(uri: Uri) -> Refusal {
-    Refusal::new(404, Code::NotFound, format!("there is nothing at {}", uri.path()))
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Refusal {
-    let detail = format!("{} does not take {method}", uri.path());
-    Refusal::new(405, Code::MethodNotAllowed, detail)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the layer's own signature")]
-fn panicked(_: Box<dyn std::any::Any + Send>) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
-    metrics::counter!("photofinish_task_panics_total", "task" => "http").increment(1);
-    Refusal::new(500, Code::InternalError, "something failed here; tell the operator")
-        .into_response()
+/// A span and numbers for each call. The path is the route's: a hook's token is never written down.
+async fn observed(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().to_string();
+    let matched = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str);
+    let route = matched.unwrap_or("none").to_owned();
+    let span = tracing::info_span!("http", method, route, status = tracing::field::Empty);
+    let parent = request
+        .headers()
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
+    if let Some(parent) = parent {
+        trace::continue_from(&span, parent);
+    }
+    let response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    span.record("status", status);
+    let labels = [
+        ("method", method),
+        ("route", route),
+        ("status", status.to_string()),
+    ];
+    metrics::counter!("photofinish_ingest_http_requests_total", &labels).increment(1);
+    metrics::histogram!("photofinish_ingest_http_seconds").record(begun.elapsed().as_secs_f64());
+    response
 }

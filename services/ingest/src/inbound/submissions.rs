@@ -1,161 +1,204 @@
-//! `ingest.submissions`: the AMQP door.
+//! The queue `ingest.submissions`: `job.submit` and `job.cancel` by AMQP.
+//!
+//! A message is acknowledged when its job is admitted, or when it lies in `photofinish.rejected` with the reason.
+//! When a dependency is away, or too many jobs are in flight, it waits in a retry tier.
 
-use crate::admit::Admitted;
-use crate::core::Core;
-use crate::error::{Error, Fault, chain};
-use crate::refusal::Refusal;
-use photofinish_broker::{Disposition, Incoming, Outgoing, Target};
-use photofinish_contract::request::BODY_BYTES_MAX;
-use photofinish_model::{Code, JobId, JobSnapshot, Tenant};
+use super::jobs::count;
+use crate::admission::Admitted;
+use crate::core::Ingest;
+use crate::error::{Error, Refusal, chain};
+use crate::problems::decode;
+use photofinish_broker::{
+    Disposition, Incoming, Outgoing, REJECTED_CODE, REJECTED_DETAIL, Target, is_ours,
+};
+use photofinish_contract::job::Job;
+use photofinish_contract::problem::Problem;
+use photofinish_model::{Code, JobSnapshot, Tenant};
+use serde::Serialize;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-/// The pause before a submission is looked at again after a fault of ours.
-const AGAIN: Duration = Duration::from_secs(2);
-/// The longest pause.
-const AGAIN_MAX: Duration = Duration::from_secs(60);
+/// Waits before a submission is taken up again, by its attempt.
+const WAITS: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
+/// Bytes of `x-rejected-detail` at most.
+const DETAIL_BYTES_MAX: usize = 1000;
 
-/// What a message asks for.
-enum Asked {
-    Submit,
-    Cancel,
+/// What a message came to.
+enum Answer {
+    Accepted(JobSnapshot),
+    Cancelling(JobSnapshot),
 }
 
-impl Core {
-    /// Handles one message: admitted or refused, answered, and only then settled.
-    pub async fn on_submission(&self, incoming: Incoming) -> Disposition {
-        let outcome = self.handle(&incoming).await;
-        let settled = match outcome {
-            Ok((kind, snapshot)) => self.answer(&incoming, kind, &snapshot).await,
-            Err(Fault::Theirs(refusal)) => self.refuse(&incoming, &refusal).await,
-            Err(Fault::Ours(error)) => Err(error),
+impl Ingest {
+    /// Handles one message.
+    pub(crate) async fn on_submission(&self, incoming: Incoming) -> Disposition {
+        let again = Disposition::RetryLater(
+            WAITS[usize::try_from(incoming.attempt)
+                .unwrap_or(0)
+                .min(WAITS.len() - 1)],
+        );
+        let told = match self.handle(&incoming).await {
+            Ok(Answer::Accepted(job)) => {
+                self.reply(&incoming, "job.accepted", &self.short(&job))
+                    .await
+            }
+            Ok(Answer::Cancelling(job)) => {
+                self.reply(&incoming, "job.cancelling", &self.short(&job))
+                    .await
+            }
+            Err(Refusal::Problem(problem)) if is_for_later(&problem) => return again,
+            Err(Refusal::Problem(problem)) => self.reject(&incoming, &problem).await,
+            Err(Refusal::Fault(error)) if error.is_transient() => Err(error),
+            Err(refusal @ Refusal::Fault(_)) => {
+                self.reject(&incoming, &refusal.into_problem()).await
+            }
         };
-        match settled {
+        match told {
             Ok(()) => Disposition::Ack,
             Err(error) => {
                 tracing::warn!(error = chain(&error), "a submission waits");
-                let pause = AGAIN.saturating_mul(1 << incoming.attempt.min(5));
-                Disposition::RetryLater(pause.min(AGAIN_MAX))
+                again
             }
         }
     }
 
-    async fn handle(&self, incoming: &Incoming) -> Result<(&'static str, JobSnapshot), Fault> {
-        let asked = match incoming.routing_key.as_str() {
-            "job.submit" => Asked::Submit,
-            "job.cancel" => Asked::Cancel,
-            other => {
-                let detail = format!("{other:?} is no routing key; use job.submit or job.cancel");
-                return Err(Refusal::new(404, Code::UnknownRoutingKey, detail).into());
-            }
-        };
-        let tenant = self.publisher_of(incoming)?;
-        if incoming.body.len() > BODY_BYTES_MAX {
-            let detail = format!("a request body is at most {BODY_BYTES_MAX} bytes");
-            return Err(Refusal::new(413, Code::BodyTooLarge, detail).into());
+    async fn handle(&self, incoming: &Incoming) -> Result<Answer, Refusal> {
+        let tenant = self.tenant_of(incoming).await?;
+        if incoming.reply_to.as_deref().is_some_and(is_ours) {
+            let detail = "reply_to names a queue of ours; name one of your own";
+            return Err(Refusal::new(422, Code::InvalidReplyTo, detail));
         }
-        let body: Value = serde_json::from_slice(&incoming.body).map_err(|error| {
-            Refusal::new(400, Code::Malformed, format!("the body is not JSON: {error}"))
-        })?;
-        match asked {
-            Asked::Submit => {
+        match incoming.routing_key.as_str() {
+            "job.submit" => {
+                let body = decode(&incoming.body)?;
                 let key = incoming.message_id.as_deref();
-                let (Admitted::New(job) | Admitted::Known(job)) =
-                    self.admit(&tenant, key, &body).await?;
-                Ok(("job.accepted", *job))
+                let admitted = self.admit(&tenant, key, &body).await;
+                count("amqp", &admitted);
+                let (Admitted::New(job) | Admitted::Before(job)) = admitted?;
+                Ok(Answer::Accepted(job))
             }
-            Asked::Cancel => {
-                let id = body.get("id").and_then(Value::as_str);
-                let job: JobId = id.and_then(|id| id.parse().ok()).ok_or_else(|| {
-                    Refusal::new(422, Code::InvalidRequest, "`id` is the id of a job")
-                })?;
-                Ok(("job.cancelling", self.cancel(&tenant, &job).await?))
+            "job.cancel" => {
+                let id = cancelled_id(&decode(&incoming.body)?)?;
+                Ok(Answer::Cancelling(self.cancel(&tenant, &id).await?))
+            }
+            other => {
+                let detail = format!("{other:?} is neither job.submit nor job.cancel");
+                Err(Refusal::new(422, Code::UnknownRoutingKey, detail))
             }
         }
     }
 
-    /// The tenant is the AMQP user, which RabbitMQ itself has checked.
-    fn publisher_of(&self, incoming: &Incoming) -> Result<Tenant, Refusal> {
-        let user = incoming.submitter().or(self.config.default_tenant.as_deref());
-        let Some(user) = user else {
-            return Err(Refusal::new(
-                401,
-                Code::UnknownTenant,
-                "set the property `user_id` to the AMQP user that you publish as",
-            ));
+    /// The tenant is the AMQP user that published.
+    async fn tenant_of(&self, incoming: &Incoming) -> Result<Tenant, Refusal> {
+        let unknown = |detail: String| Refusal::new(403, Code::UnknownTenant, detail);
+        let tenant = match (incoming.submitter(), &self.config.default_tenant) {
+            (Some(user), _) => user.parse().map_err(|_| {
+                unknown(format!(
+                    "the AMQP user {user:?} is no tenant: 1 to 63 of a-z, 0-9 and -"
+                ))
+            })?,
+            (None, Some(tenant)) => tenant.clone(),
+            (None, None) => {
+                let detail = "set the property user_id to your AMQP user: it names the tenant";
+                return Err(unknown(detail.to_owned()));
+            }
         };
-        user.parse().map_err(|_| {
-            Refusal::new(
-                401,
-                Code::UnknownTenant,
-                "the AMQP user is no tenant: a tenant is [a-z0-9-]{1,63}",
-            )
-        })
+        match self.tenant_record(&tenant).await? {
+            Some(_) => Ok(tenant),
+            None => Err(unknown(format!(
+                "there is no tenant {tenant}; an operator makes it"
+            ))),
+        }
     }
 
-    async fn answer(
+    fn short(&self, job: &JobSnapshot) -> Job {
+        Job::without_outputs(job, self.view_settings())
+    }
+
+    /// Answers, if somebody waits for it. That his queue is gone is no fault.
+    async fn reply<T: Serialize>(
         &self,
         incoming: &Incoming,
-        kind: &'static str,
-        job: &JobSnapshot,
+        kind: &str,
+        body: &T,
     ) -> Result<(), Error> {
-        let Some(queue) = &incoming.reply_to else { return Ok(()) };
-        let view = self.view(job).await?;
-        self.reply(incoming, queue, Outgoing::json(reply_target(queue), &view)?.kind(kind)).await
+        let Some(queue) = incoming.reply_to.clone().filter(|queue| !is_ours(queue)) else {
+            return Ok(());
+        };
+        let outgoing = Outgoing::json(Target::Reply { queue }, body)?
+            .kind(kind)
+            .correlation_id(incoming.correlation_id.clone());
+        match self.publisher.publish(outgoing).await {
+            // Handled again, a message without an id would be another job.
+            Err(error) if error.is_transient() && incoming.message_id.is_some() => {
+                Err(error.into())
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), kind, "not answered");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
-    /// A refused message is never lost: it lies in the operator's queue with the reason.
-    async fn refuse(&self, incoming: &Incoming, refusal: &Refusal) -> Result<(), Error> {
-        let problem = &refusal.problem;
-        if problem.status >= 500 {
-            // Not the client's fault, and it may pass: the message waits.
-            return Err(Error::Busy);
-        }
-        metrics::counter!("photofinish_submissions_refused_total",
-            "code" => problem.code.as_str())
-        .increment(1);
-        let mut rejected = Outgoing::new(Target::Rejected, incoming.body.clone())
-            .header("x-rejected-code", problem.code.as_str())
-            .header("x-rejected-detail", &detail(refusal))
+    /// A refused message is never lost: it lies in `photofinish.rejected`, and its sender is told.
+    async fn reject(&self, incoming: &Incoming, problem: &Problem) -> Result<(), Error> {
+        tracing::info!(code = %problem.code, "submission refused");
+        let mut outgoing = Outgoing::new(Target::Rejected, incoming.body.clone())
+            .header(REJECTED_CODE, problem.code.as_str())
+            .header(REJECTED_DETAIL, &detail(problem))
             .correlation_id(incoming.correlation_id.clone());
+        if let Some(user) = incoming.submitter() {
+            outgoing = outgoing.header("x-photofinish-tenant", user);
+        }
         if let Some(id) = &incoming.message_id {
-            rejected = rejected.message_id(id);
+            outgoing = outgoing.message_id(id);
         }
         if let Some(content_type) = &incoming.content_type {
-            rejected = rejected.content_type(content_type);
+            outgoing = outgoing.content_type(content_type);
         }
-        self.publisher.publish(rejected).await?;
-        if let Some(queue) = &incoming.reply_to {
-            let answer = Outgoing::json(reply_target(queue), problem)?.kind("job.rejected");
-            self.reply(incoming, queue, answer).await?;
-        }
-        Ok(())
-    }
-
-    /// A reply queue of ours is refused, or a client could inject work.
-    async fn reply(
-        &self,
-        incoming: &Incoming,
-        queue: &str,
-        outgoing: Outgoing,
-    ) -> Result<(), Error> {
-        if photofinish_broker::is_ours(queue) {
-            tracing::warn!(queue, "a reply_to that names a queue of ours");
-            return Ok(());
-        }
-        let outgoing = outgoing.correlation_id(incoming.correlation_id.clone());
-        Ok(self.publisher.publish(outgoing).await?)
+        self.publisher.publish(outgoing).await?;
+        let labels = [("code", problem.code.as_str())];
+        metrics::counter!("photofinish_ingest_rejected_total", &labels).increment(1);
+        self.reply(incoming, "job.rejected", problem).await
     }
 }
 
-fn reply_target(queue: &str) -> Target {
-    Target::Reply { queue: queue.to_owned() }
+/// Over a rate a submission is delayed, not refused.
+fn is_for_later(problem: &Problem) -> bool {
+    problem.code == Code::TooManyJobs || problem.code == Code::Unavailable
 }
 
-fn detail(refusal: &Refusal) -> String {
-    let mut text = refusal.problem.detail.clone();
-    for error in refusal.problem.errors.iter().take(20) {
-        text.push_str(&format!("; {}: {}", error.pointer, error.detail));
+fn cancelled_id(body: &Value) -> Result<String, Refusal> {
+    let only_id = |body: &Value| {
+        let fields = body.as_object().filter(|fields| fields.len() == 1)?;
+        fields.get("id")?.as_str().map(str::to_owned)
+    };
+    only_id(body).ok_or_else(|| {
+        Refusal::new(
+            422,
+            Code::InvalidRequest,
+            "the body must be {\"id\": \"job_…\"}, no more",
+        )
+    })
+}
+
+/// The problem's sentence, and the first faults.
+fn detail(problem: &Problem) -> String {
+    let mut text = problem.detail.clone();
+    for error in &problem.errors {
+        // Writing to a String cannot fail.
+        let _written = write!(text, "; {} {}: {}", error.pointer, error.code, error.detail);
     }
-    text.chars().take(2000).collect()
+    let mut end = text.len().min(DETAIL_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
 }

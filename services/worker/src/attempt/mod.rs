@@ -36,8 +36,8 @@ use crate::operations::studio::Studio;
 
 /// Outputs pushed at the same time.
 const PUSHES_AT_ONCE: usize = 4;
-/// The longest time that an input may ask for, in seconds; keeps instants computable.
-const SECONDS_MAX: f64 = 7.0 * 86_400.0;
+/// The longest time that an input may ask for; keeps instants computable.
+const TIME_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// Does attempts.
 #[derive(Debug)]
@@ -228,13 +228,15 @@ impl Attempts {
 }
 
 fn seconds(seconds: f64) -> Duration {
-    // Not a number counts as 0 by `max`.
-    Duration::from_secs_f64(seconds.max(0.0).min(SECONDS_MAX))
+    // What cannot be a time counts as none.
+    Duration::try_from_secs_f64(seconds)
+        .unwrap_or_default()
+        .min(TIME_MAX)
 }
 
 async fn forever(work: impl Future<Output = ()>) {
     work.await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Stops rendering when the time is over or the worker is told to stop; never returns.
@@ -248,7 +250,7 @@ async fn watch_end(take: &Take, stopping: &CancellationToken) {
     let now = take.now();
     take.change(|state| state.stopping(now));
     take.stop_rendering();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Hands every announcement on; never returns.
@@ -262,5 +264,5 @@ async fn follow(
             progress(&newest);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

@@ -53,7 +53,7 @@ async fn render_item(studio: &Studio, take: &Take, work: &Work, dirs: &Directori
     let out = dirs.output.join(&name);
     let made = match tokio::fs::create_dir_all(&dir).await {
         Ok(()) if item.stop.is_cancelled() => Err(Halt::Stopped),
-        Ok(()) => make(studio, work, item, &dir, &out).await,
+        Ok(()) => Box::pin(make(studio, work, item, &dir, &out)).await,
         Err(error) => Err(disk_fault(&error)),
     };
     // Best effort: the whole directory goes with the taking.
@@ -134,7 +134,7 @@ async fn make(
                 url_audio,
                 timing: *timing,
             };
-            addaudio::addaudio(desk, job, out).await
+            Box::pin(addaudio::addaudio(desk, job, out)).await
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) async fn post_newest(client: &OwnClient, url: Option<&str>, take: &Ta
             take.obey(&wanted);
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Posts one announcement; what is still wanted, if the answer says.

@@ -38,11 +38,38 @@ pub fn router(registry: Registry) -> Router {
         .with_state(registry)
 }
 
+/// Why a call is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// No such attempt or output here.
+    Unknown,
+    /// Not the attempt's token.
+    Unauthorized,
+    /// The output was acknowledged.
+    Gone,
+    /// The file cannot be read.
+    Broken,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unknown => StatusCode::NOT_FOUND.into_response(),
+            Self::Unauthorized => {
+                let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+                (StatusCode::UNAUTHORIZED, challenge).into_response()
+            }
+            Self::Gone => StatusCode::GONE.into_response(),
+            Self::Broken => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+}
+
 /// The taking that a call is for, if the caller may.
-fn admitted(registry: &Registry, nonce: &str, headers: &HeaderMap) -> Result<Arc<Take>, Response> {
+fn admitted(registry: &Registry, nonce: &str, headers: &HeaderMap) -> Result<Arc<Take>, Refusal> {
     let nonce: Result<Nonce, _> = nonce.parse();
     let take = nonce.ok().and_then(|nonce| registry.get(&nonce));
-    let take = take.ok_or_else(|| StatusCode::NOT_FOUND.into_response())?;
+    let take = take.ok_or(Refusal::Unknown)?;
     let offered = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
@@ -56,8 +83,7 @@ fn admitted(registry: &Registry, nonce: &str, headers: &HeaderMap) -> Result<Arc
         take.change(attempt::State::contacted);
         Ok(take)
     } else {
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        Err((StatusCode::UNAUTHORIZED, challenge).into_response())
+        Err(Refusal::Unauthorized)
     }
 }
 
@@ -65,7 +91,7 @@ async fn announcement(
     State(registry): State<Registry>,
     Path(nonce): Path<String>,
     headers: HeaderMap,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let take = admitted(&registry, &nonce, &headers)?;
     Ok(Json(take.announcement(AnnouncementKind::Ready)).into_response())
 }
@@ -74,15 +100,15 @@ async fn output(
     State(registry): State<Registry>,
     Path((nonce, name)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Response, Response> {
+) -> Result<Response, Refusal> {
     let take = admitted(&registry, &nonce, &headers)?;
     let found = take.state().lookup(&name);
     match found {
-        Lookup::Unknown => Err(StatusCode::NOT_FOUND.into_response()),
-        Lookup::Gone(_) => Err(StatusCode::GONE.into_response()),
+        Lookup::Unknown => Err(Refusal::Unknown),
+        Lookup::Gone(_) => Err(Refusal::Gone),
         Lookup::There(output) => send(take, &output, &headers).await.map_err(|error| {
             tracing::error!(name = output.name, %error, "send an output");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            Refusal::Broken
         }),
     }
 }
@@ -133,7 +159,7 @@ async fn acknowledge(
     State(registry): State<Registry>,
     Path((nonce, name)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Refusal> {
     let take = admitted(&registry, &nonce, &headers)?;
     Ok(if take.acknowledge(&name).await {
         StatusCode::NO_CONTENT
@@ -146,7 +172,7 @@ async fn rescue(
     State(registry): State<Registry>,
     Path(nonce): Path<String>,
     headers: HeaderMap,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Refusal> {
     let take = admitted(&registry, &nonce, &headers)?;
     take.change(attempt::State::push_asked);
     Ok(StatusCode::ACCEPTED)
@@ -157,7 +183,7 @@ async fn wanted(
     Path(nonce): Path<String>,
     headers: HeaderMap,
     Json(wanted): Json<Wanted>,
-) -> Result<StatusCode, Response> {
+) -> Result<StatusCode, Refusal> {
     let take = admitted(&registry, &nonce, &headers)?;
     take.obey(&wanted);
     Ok(StatusCode::NO_CONTENT)

@@ -104,7 +104,14 @@ fn pause(error: &OutboundError, tried: u32) -> Duration {
             retry_after: Some(wait),
             ..
         } => (*wait).min(RETRY_AFTER_MAX),
-        _ => TRY_AGAIN_AFTER * tried,
+        OutboundError::Status { .. }
+        | OutboundError::Refused(_)
+        | OutboundError::Redirects { .. }
+        | OutboundError::Connect(_)
+        | OutboundError::Timeout(_)
+        | OutboundError::Interrupted(_)
+        | OutboundError::TooLarge { .. }
+        | OutboundError::File(_) => TRY_AGAIN_AFTER * tried,
     }
 }
 

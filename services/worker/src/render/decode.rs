@@ -102,7 +102,7 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
     loop {
         // To the next marker: over entropy-coded data (FF 00, FF D0..D7 belong to it) and fill.
         while at + 1 < bytes.len()
-            && !(bytes[at] == 0xFF && !matches!(bytes[at + 1], 0x00 | 0xD0..=0xD7 | 0xFF))
+            && (bytes[at] != 0xFF || matches!(bytes[at + 1], 0x00 | 0xD0..=0xD7 | 0xFF))
         {
             at += 1;
         }

@@ -86,6 +86,10 @@ fn film(
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the threads end when the lines are dropped"
+)]
 fn write_in_order(shot: &Shot, lines: Vec<Line>, sink: &mut impl Write) -> io::Result<()> {
     for line in lines.iter().cycle().take(shot.frames as usize) {
         let frame = line

@@ -89,7 +89,7 @@ impl Stage {
             shrunk(w, base.width, seen.0 / 2.0),
             shrunk(h, base.height, seen.1 / 2.0),
         );
-        let chroma = [pad_left(shrink(u, size)?), pad_left(shrink(v, size)?)];
+        let chroma = [pad_left(&shrink(u, size)?), pad_left(&shrink(v, size)?)];
         Ok(Self {
             luma,
             chroma,
@@ -333,7 +333,7 @@ fn shrink(plane: Plane, (width, height): (u32, u32)) -> Result<Plane, RenderErro
     })
 }
 
-fn pad_left(plane: Plane) -> Plane {
+fn pad_left(plane: &Plane) -> Plane {
     let width = plane.width + CHROMA_PAD_PX;
     let mut data = Vec::with_capacity(width as usize * plane.height as usize);
     for row in plane.data.chunks_exact(plane.width as usize) {

@@ -1,7 +1,8 @@
 //! The worker against real files, real ffmpeg and real HTTP.
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests have no runtime of ours around them"
+    clippy::unwrap_used,
+    reason = "tests have no runtime of ours around them, and fail by panicking"
 )]
 
 mod attempts;

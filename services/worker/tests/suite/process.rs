@@ -1,5 +1,6 @@
 //! The real program: by hand, and speaking RunPod's protocol to a server of few lines.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +9,9 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use photofinish_kit::{wait_for, wait_until};
+use photofinish_kit::wait_for;
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::support::{Server, detailed, png, probe};
 
@@ -88,35 +89,27 @@ async fn runpod(seen: Seen) -> String {
     base
 }
 
-#[tokio::test]
-async fn the_program_takes_does_announces_and_answers_jobs() {
-    photofinish_runtime::install_crypto();
-    let (server, seen) = (Server::start().await, Seen::default());
-    let url = server.put("a", png(&detailed(320, 200)));
-    let base = runpod(seen.clone()).await;
-    let dir = tempfile::tempdir().unwrap();
-    let mut worker = Command::new(PROGRAM)
-        .env(
-            "RUNPOD_WEBHOOK_GET_JOB",
-            format!("{base}/job-take/$ID?gpu=x"),
-        )
-        .env(
+/// The program as RunPod would start it.
+fn start(base: &str, dir: &Path) -> Child {
+    let urls = [
+        ("RUNPOD_WEBHOOK_GET_JOB", "job-take/$ID?gpu=x"),
+        (
             "RUNPOD_WEBHOOK_POST_OUTPUT",
-            format!("{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=x"),
-        )
-        .env(
+            "job-done/$RUNPOD_POD_ID/$ID?gpu=x",
+        ),
+        (
             "RUNPOD_WEBHOOK_POST_STREAM",
-            format!("{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=x"),
-        )
-        .env(
-            "RUNPOD_WEBHOOK_PING",
-            format!("{base}/ping/$RUNPOD_POD_ID?gpu=x"),
-        )
+            "job-stream/$RUNPOD_POD_ID/$ID?gpu=x",
+        ),
+        ("RUNPOD_WEBHOOK_PING", "ping/$RUNPOD_POD_ID?gpu=x"),
+    ];
+    Command::new(PROGRAM)
+        .envs(urls.map(|(name, path)| (name, format!("{base}/{path}"))))
         .env("RUNPOD_AI_API_KEY", "key")
         .env("RUNPOD_POD_ID", "pod1")
         .env("RUNPOD_ENDPOINT_ID", "ep1")
-        .env("WORK_DIR", dir.path().join("work"))
-        .env("OUTPUT_DIR", dir.path().join("output"))
+        .env("WORK_DIR", dir.join("work"))
+        .env("OUTPUT_DIR", dir.join("output"))
         .env("HTTP_PORT", "0")
         .env("WORKER_PROXY_URL", "http://127.0.0.1:{port}")
         .env("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", "127.0.0.0/8")
@@ -124,41 +117,52 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .unwrap();
-    seen.jobs
-        .lock()
         .unwrap()
-        .push(json!({"id": "stranger", "input": {"prompt": "a cat"}}));
-    let posted = |what: &'static str, at: &'static str| {
-        let posts = seen.posts.clone();
-        wait_for(SOON, what, move || {
-            let found = posts
-                .lock()
-                .unwrap()
+}
+
+impl Seen {
+    fn offer(&self, job: Value) {
+        self.jobs.lock().unwrap().push(job);
+    }
+
+    /// The first post in which `pointer` leads to something.
+    async fn posted(&self, pointer: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait_for(SOON, pointer, || async {
+            let posts = self.posts.lock().unwrap();
+            posts
                 .iter()
-                .find(|post| post.pointer(at).is_some())
-                .cloned();
-            async move { found }
+                .find(|post| post.pointer(pointer).is_some_and(&is))
+                .cloned()
         })
-    };
-    let refused = posted("a refusal", "/error").await.unwrap().to_string();
+        .await
+        .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_program_takes_does_announces_and_answers_jobs() {
+    photofinish_runtime::install_crypto();
+    let (server, seen) = (Server::start().await, Seen::default());
+    let url = server.put("a", png(&detailed(320, 200)));
+    let base = runpod(seen.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = start(&base, dir.path());
+    seen.offer(json!({"id": "stranger", "input": {"prompt": "a cat"}}));
+    let refused = seen.posted("/error", |_| true).await.to_string();
     assert!(refused.contains("unsupported_input"), "{refused}");
 
     let nonce = format!("{:032x}", 5);
     let job = format!("job_{nonce}");
-    seen.jobs.lock().unwrap().push(json!({"id": "run-1", "input": {
+    seen.offer(json!({"id": "run-1", "input": {
         "photofinish": 1, "output_token": "secret", "budget_s": 300.0, "linger_s": 60.0,
         "first_contact_s": 60.0, "rescue_reserve_s": 30.0, "rescue": [], "report_put_url": server.url("r"),
         "attempt": {"tenant": "acme", "job": job, "run": 1, "part": 0, "attempt": 1, "nonce": nonce},
         "work": {"operation": "img2vid", "frame_rate": 10.0, "width": 160, "height": 90, "fit": "cover",
             "items": [{"index": 3, "item": "a", "image_url": url, "frames": 10, "motion": "zoom_in"}]}
     }}));
-    let ready = posted("progress", "/output/outputs/0").await.unwrap();
+    let ready = seen.posted("/output/outputs/0", |_| true).await;
     assert_eq!(ready["status"], "IN_PROGRESS");
-    let base = ready["output"]["addresses"][0]["url"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let base = ready["output"]["addresses"][0]["url"].as_str().unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let output = format!("{base}/attempts/{nonce}/outputs/0003-a.mp4");
     let got = http
@@ -174,38 +178,25 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
         .send()
         .await
         .unwrap();
-    let last = {
-        let posts = seen.posts.clone();
-        wait_for(SOON, "the result", move || {
-            let is_last = |post: &&Value| post["output"]["kind"] == "final";
-            let found = posts.lock().unwrap().iter().find(is_last).cloned();
-            async move { found }
-        })
-        .await
-        .unwrap()
-    };
+    let last = seen.posted("/output/kind", |kind| kind == "final").await;
     assert!(last.get("status").is_none());
     assert_eq!(last["output"]["outputs"][0]["index"], 3);
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("output"))
+            .unwrap()
+            .count(),
+        0
+    );
 
     let pid = worker.id().unwrap().to_string();
-    assert!(
-        std::process::Command::new("kill")
-            .arg(&pid)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let killed = std::process::Command::new("kill")
+        .arg(&pid)
+        .status()
+        .unwrap();
+    assert!(killed.success());
     let ended = tokio::time::timeout(SOON, worker.wait())
         .await
         .unwrap()
         .unwrap();
     assert!(ended.success(), "{ended}");
-    wait_until(SOON, "no files left", || async {
-        std::fs::read_dir(dir.path().join("output"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await
-    .unwrap();
 }

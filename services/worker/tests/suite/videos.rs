@@ -49,7 +49,7 @@ async fn fit(
         url_audio,
         timing,
     };
-    addaudio(desk, job, &dir.join("out.mp4")).await
+    Box::pin(addaudio(desk, job, &dir.join("out.mp4"))).await
 }
 
 async fn burn(studio: &Studio, dir: &Path, url_video: &str, url_srt: &str) -> Result<Made, Halt> {
@@ -69,7 +69,7 @@ async fn burn(studio: &Studio, dir: &Path, url_video: &str, url_srt: &str) -> Re
         url_srt,
         style: &style,
     };
-    caption(desk, job, &dir.join("out.mp4")).await
+    Box::pin(caption(desk, job, &dir.join("out.mp4"))).await
 }
 
 /// Seconds at which the streams end: video, audio.

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{FieldTable, ShortString};
 use photofinish_broker::{
@@ -6,7 +8,7 @@ use photofinish_broker::{
 };
 use photofinish_kit::Rabbit;
 
-use crate::rig::{LANES, Outside, Process, one, settings};
+use crate::rig::{LANES, Outside, Process, SOON, one, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_leads_to_its_queue() -> anyhow::Result<()> {
@@ -25,6 +27,42 @@ async fn every_route_leads_to_its_queue() -> anyhow::Result<()> {
         assert!(incoming.message_id.is_some() && incoming.turn.is_none());
         assert!(held.settle(photofinish_broker::Disposition::Ack).await);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_later_walks_the_tiers_first() -> anyhow::Result<()> {
+    let (_rabbit, process) = one().await?;
+    let queue = WorkQueue::Submit {
+        priority: Priority::Normal,
+        lane: 1,
+    };
+    let (publisher, began) = (process.broker.publisher(), Instant::now());
+    for (body, millis) in [("later", 2500), ("soon", 1000), ("now", 0)] {
+        let wait = Duration::from_millis(millis);
+        publisher
+            .publish(Outgoing::new(Target::Later { queue, wait }, body).message_id(body))
+            .await?;
+    }
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        assert!(began.elapsed() < SOON, "{came:?}");
+        if let Some(held) = process.broker.get(queue).await? {
+            let incoming = held.incoming();
+            let body = String::from_utf8_lossy(&incoming.body).into_owned();
+            assert_eq!(incoming.message_id.as_deref(), Some(body.as_str()));
+            assert_eq!(
+                (incoming.attempt, incoming.turn.is_some()),
+                (0, body == "later")
+            );
+            came.push((body, began.elapsed().as_secs_f64()));
+            assert!(held.settle(photofinish_broker::Disposition::Ack).await);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await; // paced: the interval of a poll
+    }
+    let order: Vec<_> = came.iter().map(|(body, _)| body.as_str()).collect();
+    assert_eq!(order, ["now", "soon", "later"]);
+    assert!(came[1].1 >= 1.0 && came[2].1 >= 2.5, "{came:?}");
     Ok(())
 }
 

@@ -16,18 +16,29 @@ use photofinish_model::{Code, OnItemError, Operation, Priority};
 use serde_json::Value;
 use std::collections::HashSet;
 
-pub use fields::FAULTS_MAX;
-
-/// Why a body is no job request: every fault at once (the first [`FAULTS_MAX`] of them).
+/// Why a body is no job request: every fault at once (the first 1000 of them).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestFault {
     /// Each fault with its place; at least one.
     pub errors: Vec<ProblemError>,
 }
 
-const COMMON: [&str; 5] = ["operation", "webhook_url", "priority", "deadline_s", "metadata"];
-const IMG2VID: [&str; 7] =
-    ["images", "frame_rate", "width", "height", "fit", "motion", "on_item_error"];
+const COMMON: [&str; 5] = [
+    "operation",
+    "webhook_url",
+    "priority",
+    "deadline_s",
+    "metadata",
+];
+const IMG2VID: [&str; 7] = [
+    "images",
+    "frame_rate",
+    "width",
+    "height",
+    "fit",
+    "motion",
+    "on_item_error",
+];
 const CAPTION: [&str; 3] = ["url_video", "url_srt", "style"];
 const ADDAUDIO: [&str; 3] = ["url_video", "url_audio", "timing"];
 
@@ -49,7 +60,9 @@ pub fn parse(body: &Value) -> Result<JobRequest, RequestFault> {
     };
     match request {
         Some(request) if faults.is_empty() => Ok(request),
-        Some(_) | None => Err(RequestFault { errors: faults.into_errors() }),
+        Some(_) | None => Err(RequestFault {
+            errors: faults.into_errors(),
+        }),
     }
 }
 
@@ -69,12 +82,16 @@ fn request(body: &Fields<'_>, faults: &mut Faults) -> Option<JobRequest> {
             || (operation.is_none() && any.clone().any(|known| *known == name))
     };
     body.refuse_unknown(known, operation.map(Operation::as_str), faults);
-    let webhook_url = body.get("webhook_url").and_then(|value| url::url(value, faults));
+    let webhook_url = body
+        .get("webhook_url")
+        .and_then(|value| url::url(&value, faults));
     let priority = body.word("priority", &PRIORITIES, faults);
     let deadline_s = body.get("deadline_s").and_then(|value| {
-        rules::whole(value, 1, u64::from(DEADLINE_S), faults).map(|whole| whole as u32)
+        rules::whole(&value, 1, u64::from(DEADLINE_S), faults).map(|whole| whole as u32)
     });
-    let metadata = body.get("metadata").and_then(|value| rules::metadata(value, faults));
+    let metadata = body
+        .get("metadata")
+        .and_then(|value| rules::metadata(&value, faults));
     let task = match operation? {
         Operation::Img2vid => Task::Img2vid(img2vid(body, faults)?),
         Operation::Caption => Task::Caption(caption(body, faults)?),
@@ -96,12 +113,18 @@ const OPERATIONS: [(&str, Operation); 5] = [
     ("add_caption", Operation::Caption),
     ("add_audio", Operation::Addaudio),
 ];
-const PRIORITIES: [(&str, Priority); 3] =
-    [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+const PRIORITIES: [(&str, Priority); 3] = [
+    ("high", Priority::High),
+    ("normal", Priority::Normal),
+    ("low", Priority::Low),
+];
 const ON_ITEM_ERROR: [(&str, OnItemError); 2] =
     [("fail", OnItemError::Fail), ("skip", OnItemError::Skip)];
-const FITS: [(&str, Fit); 3] =
-    [("cover", Fit::Cover), ("contain", Fit::Contain), ("stretch", Fit::Stretch)];
+const FITS: [(&str, Fit); 3] = [
+    ("cover", Fit::Cover),
+    ("contain", Fit::Contain),
+    ("stretch", Fit::Stretch),
+];
 const TIMINGS: [(&str, Timing); 2] = [("auto", Timing::Auto), ("reencode", Timing::Reencode)];
 const MOTIONS: [(&str, Motion); 7] = [
     ("zoom_in", Motion::ZoomIn),
@@ -125,17 +148,30 @@ const POSITIONS: [(&str, Position); 9] = [
 ];
 
 fn operation(body: &Fields<'_>, faults: &mut Faults) -> Option<Operation> {
-    body.require("operation", "name what is to be done: img2vid, caption or addaudio", faults)?;
+    body.require(
+        "operation",
+        "name what is to be done: img2vid, caption or addaudio",
+        faults,
+    )?;
     body.word("operation", &OPERATIONS, faults)
 }
 
 fn img2vid(body: &Fields<'_>, faults: &mut Faults) -> Option<Img2vid> {
-    let frame_rate = body.get("frame_rate").and_then(|v| rules::number(v, 1.0, 120.0, faults));
-    let width = body.get("width").and_then(|value| rules::edge(value, faults));
-    let height = body.get("height").and_then(|value| rules::edge(value, faults));
+    let frame_rate = body
+        .get("frame_rate")
+        .and_then(|v| rules::number(&v, 1.0, 120.0, faults));
+    let width = body
+        .get("width")
+        .and_then(|value| rules::edge(&value, faults));
+    let height = body
+        .get("height")
+        .and_then(|value| rules::edge(&value, faults));
     let fit = body.word("fit", &FITS, faults);
     let on_item_error = body.word("on_item_error", &ON_ITEM_ERROR, faults);
-    let motion = body.get("motion").and_then(|value| motion(value, faults)).unwrap_or_default();
+    let motion = body
+        .get("motion")
+        .and_then(|value| motion(value, faults))
+        .unwrap_or_default();
     let images = images(body, motion, faults)?;
     Some(Img2vid {
         frame_rate: frame_rate.unwrap_or(FRAME_RATE),
@@ -161,7 +197,9 @@ fn images(body: &Fields<'_>, motion: Motion, faults: &mut Faults) -> Option<Vec<
     let mut ids = HashSet::new();
     let mut images = Vec::with_capacity(rows.len());
     for (place, row) in rows.iter().enumerate() {
-        let Some(fields) = Fields::of(row, at(&list.pointer, place), faults) else { continue };
+        let Some(fields) = Fields::of(row, at(&list.pointer, place), faults) else {
+            continue;
+        };
         let image = image(&fields, place, motion, faults);
         if !ids.insert(image.0.clone()) {
             let detail = format!("another image of this job has the id {:?}", image.0);
@@ -181,19 +219,27 @@ fn image(
 ) -> (String, Option<Image>) {
     let known = ["id", "image_url", "duracao", "duration", "motion"];
     row.refuse_unknown(|name| known.contains(&name), None, faults);
-    let id = row.get("id").and_then(|value| rules::text(value, ID_CHARS_MAX, faults));
+    let id = row
+        .get("id")
+        .and_then(|value| rules::text(&value, ID_CHARS_MAX, faults));
     let id = id.unwrap_or_else(|| format!("image{}", place + 1));
     let image_url = row
         .require("image_url", "say where the picture is", faults)
-        .and_then(|value| url::url(value, faults));
+        .and_then(|value| url::url(&value, faults));
     let duration_s = duration(row, faults);
     let motion = match row.get("motion") {
         Some(value) => motion(value, faults),
         None => Some(motion_of_job),
     };
-    let image = image_url.zip(duration_s).zip(motion).map(|((image_url, duration_s), motion)| {
-        Image { id: id.clone(), image_url, duration_s, motion }
-    });
+    let image = image_url
+        .zip(duration_s)
+        .zip(motion)
+        .map(|((image_url, duration_s), motion)| Image {
+            id: id.clone(),
+            image_url,
+            duration_s,
+            motion,
+        });
     (id, image)
 }
 
@@ -208,22 +254,32 @@ fn duration(row: &Fields<'_>, faults: &mut Faults) -> Option<f64> {
         (Some(value), None) | (None, Some(value)) => value,
         (None, None) => row.require("duracao", "say how many seconds the clip lasts", faults)?,
     };
-    rules::number(value, 0.1, 600.0, faults)
+    rules::number(&value, 0.1, 600.0, faults)
 }
 
 fn motion(value: fields::Field<'_>, faults: &mut Faults) -> Option<Motion> {
     if value.value.is_string() {
-        return fields::word(value, &MOTIONS, faults);
+        return fields::word(&value, &MOTIONS, faults);
     }
     if !value.value.is_object() {
-        faults.wrong_type(&value.pointer, "the name of a motion, or an object with from and to");
+        faults.wrong_type(
+            &value.pointer,
+            "the name of a motion, or an object with from and to",
+        );
         return None;
     }
     let path = Fields::of(value.value, value.pointer, faults)?;
     path.refuse_unknown(|name| ["from", "to"].contains(&name), None, faults);
-    let from = path.require("from", "give the first view", faults).and_then(|v| view(v, faults));
-    let to = path.require("to", "give the last view", faults).and_then(|v| view(v, faults));
-    Some(Motion::Path { from: from?, to: to? })
+    let from = path
+        .require("from", "give the first view", faults)
+        .and_then(|v| view(v, faults));
+    let to = path
+        .require("to", "give the last view", faults)
+        .and_then(|v| view(v, faults));
+    Some(Motion::Path {
+        from: from?,
+        to: to?,
+    })
 }
 
 fn view(value: fields::Field<'_>, faults: &mut Faults) -> Option<View> {
@@ -231,24 +287,36 @@ fn view(value: fields::Field<'_>, faults: &mut Faults) -> Option<View> {
     view.refuse_unknown(|name| ["zoom", "x", "y"].contains(&name), None, faults);
     let mut part = |name, min, max| {
         view.require(name, "a view has zoom, x and y", faults)
-            .and_then(|value| rules::number(value, min, max, faults))
+            .and_then(|value| rules::number(&value, min, max, faults))
     };
-    let (zoom, x, y) = (part("zoom", 1.0, 4.0), part("x", 0.0, 1.0), part("y", 0.0, 1.0));
-    Some(View { zoom: zoom?, x: x?, y: y? })
+    let (zoom, x, y) = (
+        part("zoom", 1.0, 4.0),
+        part("x", 0.0, 1.0),
+        part("y", 0.0, 1.0),
+    );
+    Some(View {
+        zoom: zoom?,
+        x: x?,
+        y: y?,
+    })
 }
 
 fn caption(body: &Fields<'_>, faults: &mut Faults) -> Option<Caption> {
     let url_video = body
         .require("url_video", "say where the video is", faults)
-        .and_then(|value| url::url(value, faults));
+        .and_then(|value| url::url(&value, faults));
     let url_srt = body
         .require("url_srt", "say where the captions are", faults)
-        .and_then(|value| url::url(value, faults));
+        .and_then(|value| url::url(&value, faults));
     let style = match body.get("style") {
         Some(value) => style(value, faults),
         None => Some(CaptionStyle::default()),
     };
-    Some(Caption { url_video: url_video?, url_srt: url_srt?, style: style? })
+    Some(Caption {
+        url_video: url_video?,
+        url_srt: url_srt?,
+        style: style?,
+    })
 }
 
 fn style(value: fields::Field<'_>, faults: &mut Faults) -> Option<CaptionStyle> {
@@ -267,16 +335,32 @@ fn style(value: fields::Field<'_>, faults: &mut Faults) -> Option<CaptionStyle> 
     ];
     let style = Fields::of(value.value, value.pointer, faults)?;
     style.refuse_unknown(|name| KNOWN.contains(&name), None, faults);
-    let font = style.get("font").and_then(|v| rules::text(v, FONT_CHARS_MAX, faults));
-    let mut number =
-        |name, min, max| style.get(name).and_then(|v| rules::number(v, min, max, faults));
+    let font = style
+        .get("font")
+        .and_then(|v| rules::text(&v, FONT_CHARS_MAX, faults));
+    let mut number = |name, min, max| {
+        style
+            .get(name)
+            .and_then(|v| rules::number(&v, min, max, faults))
+    };
     let size = number("size", 1.0, 50.0);
     let outline_width = number("outline_width", 0.0, 100.0);
     let margin = number("margin", 0.0, 50.0);
-    let mut colour = |name| style.get(name).and_then(|value| rules::colour(value, faults));
-    let (color, outline_color, background) =
-        (colour("color"), colour("outline_color"), colour("background"));
-    let mut flag = |name| style.get(name).and_then(|value| rules::flag(value, faults));
+    let mut colour = |name| {
+        style
+            .get(name)
+            .and_then(|value| rules::colour(&value, faults))
+    };
+    let (color, outline_color, background) = (
+        colour("color"),
+        colour("outline_color"),
+        colour("background"),
+    );
+    let mut flag = |name| {
+        style
+            .get(name)
+            .and_then(|value| rules::flag(&value, faults))
+    };
     let (bold, italic, uppercase) = (flag("bold"), flag("italic"), flag("uppercase"));
     let position = style.word("position", &POSITIONS, faults);
     Some(CaptionStyle {
@@ -297,12 +381,16 @@ fn style(value: fields::Field<'_>, faults: &mut Faults) -> Option<CaptionStyle> 
 fn addaudio(body: &Fields<'_>, faults: &mut Faults) -> Option<Addaudio> {
     let url_video = body
         .require("url_video", "say where the video is", faults)
-        .and_then(|value| url::url(value, faults));
+        .and_then(|value| url::url(&value, faults));
     let url_audio = body
         .require("url_audio", "say where the audio is", faults)
-        .and_then(|value| url::url(value, faults));
+        .and_then(|value| url::url(&value, faults));
     let timing = body.word("timing", &TIMINGS, faults).unwrap_or_default();
-    Some(Addaudio { url_video: url_video?, url_audio: url_audio?, timing })
+    Some(Addaudio {
+        url_video: url_video?,
+        url_audio: url_audio?,
+        timing,
+    })
 }
 
 #[cfg(test)]

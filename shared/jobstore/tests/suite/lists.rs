@@ -1,7 +1,6 @@
 //! Lists, deliveries, copies, turns, deadlines.
 
 use super::*;
-use futures_util::StreamExt;
 use jiff::SignedDuration;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobEvent, Receiver};

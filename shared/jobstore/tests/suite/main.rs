@@ -9,7 +9,6 @@ mod lists;
 mod records;
 mod slots;
 
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use photofinish_jobstore::{JobStore, Settings};
 use photofinish_kit::Redis;

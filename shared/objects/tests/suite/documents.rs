@@ -7,7 +7,6 @@ use photofinish_model::{Code, Fault, ItemState, JobId, JobSnapshot, JobStatus};
 use photofinish_objects::{
     Class, ItemFault, ObjectsError, PartRecord, TenantRecord, WebhookEndpointRecord,
 };
-use sha2::Digest;
 
 #[tokio::test]
 async fn readiness_tells_a_good_bucket_from_a_bad_one() -> Outcome {

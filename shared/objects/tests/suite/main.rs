@@ -5,7 +5,6 @@ mod documents;
 mod outputs;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use jiff::Timestamp;
 use photofinish_contract::request::{Fit, Image, Img2vid, JobRequest, Motion, Task};
 use photofinish_kit::{S3, install_crypto};

@@ -2,7 +2,7 @@
 
 use super::*;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Spent};
 use photofinish_model::{ItemState, JobId, OutputSource};
 use photofinish_objects::{ObjectsError, PART_BYTES};

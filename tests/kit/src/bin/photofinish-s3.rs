@@ -7,8 +7,9 @@ use clap::Parser;
 use photofinish_kit::{S3, S3Credentials};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// An S3 server over files.
+/// An S3 server over files
 #[derive(Debug, Parser)]
+#[command(name = "photofinish-s3", version)]
 struct Args {
     /// Directory of the buckets
     #[arg(long)]

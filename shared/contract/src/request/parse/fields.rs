@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use std::fmt::Display;
 
 /// Faults that are named at most; a body of 1 MiB could hold a hundred thousand.
-pub const FAULTS_MAX: usize = 1000;
+pub(super) const FAULTS_MAX: usize = 1000;
 
 /// Faults found so far.
 #[derive(Debug, Default)]
@@ -18,7 +18,11 @@ impl Faults {
     pub(super) fn add(&mut self, pointer: &str, code: Code, detail: impl Into<String>) {
         if self.errors.len() < FAULTS_MAX {
             let detail = detail.into();
-            self.errors.push(ProblemError { pointer: pointer.to_owned(), code, detail });
+            self.errors.push(ProblemError {
+                pointer: pointer.to_owned(),
+                code,
+                detail,
+            });
         }
     }
 
@@ -51,29 +55,29 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn of(value: &'a Value, pointer: String, faults: &mut Faults) -> Option<Self> {
-        match value.as_object() {
-            Some(map) => Some(Self { map, pointer }),
-            None => {
-                faults.wrong_type(&pointer, "an object");
-                None
-            }
+        if let Some(map) = value.as_object() {
+            return Some(Self { map, pointer });
         }
+        faults.wrong_type(&pointer, "an object");
+        None
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;
-        Some(Field { value, pointer: at(&self.pointer, name) })
+        Some(Field {
+            value,
+            pointer: at(&self.pointer, name),
+        })
     }
 
-    pub(super) fn require(
-        &self,
-        name: &str,
-        what: &str,
-        faults: &mut Faults,
-    ) -> Option<Field<'a>> {
+    pub(super) fn require(&self, name: &str, what: &str, faults: &mut Faults) -> Option<Field<'a>> {
         let field = self.get(name);
         if field.is_none() {
-            faults.add(&at(&self.pointer, name), Code::Required, format!("missing: {what}"));
+            faults.add(
+                &at(&self.pointer, name),
+                Code::Required,
+                format!("missing: {what}"),
+            );
         }
         field
     }
@@ -85,7 +89,7 @@ impl<'a> Fields<'a> {
         words: &[(&str, T)],
         faults: &mut Faults,
     ) -> Option<T> {
-        word(self.get(name)?, words, faults)
+        word(&self.get(name)?, words, faults)
     }
 
     pub(super) fn refuse_unknown(
@@ -103,18 +107,31 @@ impl<'a> Fields<'a> {
 }
 
 pub(super) fn word<T: Copy>(
-    field: Field<'_>,
+    field: &Field<'_>,
     words: &[(&str, T)],
     faults: &mut Faults,
 ) -> Option<T> {
-    let list = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+    let list = || {
+        words
+            .iter()
+            .map(|(word, _)| *word)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some(text) = field.value.as_str() else {
         faults.wrong_type(&field.pointer, &format!("one of {}", list()));
         return None;
     };
-    let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+    let found = words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, meaning)| *meaning);
     if found.is_none() {
-        faults.add(&field.pointer, Code::NotAllowed, format!("must be one of {}", list()));
+        faults.add(
+            &field.pointer,
+            Code::NotAllowed,
+            format!("must be one of {}", list()),
+        );
     }
     found
 }

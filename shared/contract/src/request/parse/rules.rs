@@ -6,7 +6,7 @@ use photofinish_model::Code;
 use serde_json::{Map, Value};
 
 /// A number within limits.
-pub(super) fn number(field: Field<'_>, min: f64, max: f64, faults: &mut Faults) -> Option<f64> {
+pub(super) fn number(field: &Field<'_>, min: f64, max: f64, faults: &mut Faults) -> Option<f64> {
     let Some(number) = field.value.as_f64() else {
         faults.wrong_type(&field.pointer, "a number");
         return None;
@@ -14,12 +14,16 @@ pub(super) fn number(field: Field<'_>, min: f64, max: f64, faults: &mut Faults) 
     if (min..=max).contains(&number) {
         return Some(number);
     }
-    faults.add(&field.pointer, Code::OutOfRange, format!("must be {min} to {max}"));
+    faults.add(
+        &field.pointer,
+        Code::OutOfRange,
+        format!("must be {min} to {max}"),
+    );
     None
 }
 
 /// A whole number within limits; `3.0` is one, too.
-pub(super) fn whole(field: Field<'_>, min: u64, max: u64, faults: &mut Faults) -> Option<u64> {
+pub(super) fn whole(field: &Field<'_>, min: u64, max: u64, faults: &mut Faults) -> Option<u64> {
     let Some(number) = field.value.as_f64().filter(|number| number.fract() == 0.0) else {
         faults.wrong_type(&field.pointer, "a whole number");
         return None;
@@ -27,23 +31,26 @@ pub(super) fn whole(field: Field<'_>, min: u64, max: u64, faults: &mut Faults) -
     if (min as f64..=max as f64).contains(&number) {
         return Some(number as u64);
     }
-    faults.add(&field.pointer, Code::OutOfRange, format!("must be {min} to {max}"));
+    faults.add(
+        &field.pointer,
+        Code::OutOfRange,
+        format!("must be {min} to {max}"),
+    );
     None
 }
 
 /// A side of the picture: even, 64 to 3840 pixels.
-pub(super) fn edge(field: Field<'_>, faults: &mut Faults) -> Option<u32> {
-    let pointer = field.pointer.clone();
+pub(super) fn edge(field: &Field<'_>, faults: &mut Faults) -> Option<u32> {
     let pixels = whole(field, 64, 3840, faults)?;
     if pixels % 2 == 1 {
-        faults.add(&pointer, Code::OutOfRange, "must be even");
+        faults.add(&field.pointer, Code::OutOfRange, "must be even");
         return None;
     }
     Some(pixels as u32)
 }
 
 /// A text of at least one character.
-pub(super) fn text(field: Field<'_>, chars_max: usize, faults: &mut Faults) -> Option<String> {
+pub(super) fn text(field: &Field<'_>, chars_max: usize, faults: &mut Faults) -> Option<String> {
     let Some(text) = field.value.as_str() else {
         faults.wrong_type(&field.pointer, "a text");
         return None;
@@ -57,7 +64,7 @@ pub(super) fn text(field: Field<'_>, chars_max: usize, faults: &mut Faults) -> O
 }
 
 /// `#rrggbb` or `#rrggbbaa`.
-pub(super) fn colour(field: Field<'_>, faults: &mut Faults) -> Option<String> {
+pub(super) fn colour(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
     let good = field.value.as_str().filter(|text| {
         text.strip_prefix('#').is_some_and(|digits| {
             matches!(digits.len(), 6 | 8) && digits.bytes().all(|b| b.is_ascii_hexdigit())
@@ -65,14 +72,18 @@ pub(super) fn colour(field: Field<'_>, faults: &mut Faults) -> Option<String> {
     });
     if good.is_none() {
         let detail = "must be a colour such as #ffcc00 or, with opacity, #ffcc0080";
-        let code = if field.value.is_string() { Code::NotAllowed } else { Code::WrongType };
+        let code = if field.value.is_string() {
+            Code::NotAllowed
+        } else {
+            Code::WrongType
+        };
         faults.add(&field.pointer, code, detail);
     }
     good.map(str::to_owned)
 }
 
 /// True or false.
-pub(super) fn flag(field: Field<'_>, faults: &mut Faults) -> Option<bool> {
+pub(super) fn flag(field: &Field<'_>, faults: &mut Faults) -> Option<bool> {
     let flag = field.value.as_bool();
     if flag.is_none() {
         faults.wrong_type(&field.pointer, "true or false");
@@ -81,7 +92,7 @@ pub(super) fn flag(field: Field<'_>, faults: &mut Faults) -> Option<bool> {
 }
 
 /// The client's own data.
-pub(super) fn metadata(field: Field<'_>, faults: &mut Faults) -> Option<Map<String, Value>> {
+pub(super) fn metadata(field: &Field<'_>, faults: &mut Faults) -> Option<Map<String, Value>> {
     let Some(map) = field.value.as_object() else {
         faults.wrong_type(&field.pointer, "an object");
         return None;

@@ -1,3 +1,4 @@
+use super::fields::FAULTS_MAX;
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -12,7 +13,7 @@ fn good() -> Value {
     })
 }
 
-fn with(changes: Value) -> Value {
+fn with(changes: &Value) -> Value {
     let mut body = good();
     for (name, value) in changes.as_object().unwrap() {
         body[name] = value.clone();
@@ -23,8 +24,10 @@ fn with(changes: Value) -> Value {
 /// The faults as `pointer code`, sorted.
 fn faults(body: &Value) -> Vec<String> {
     let errors = parse(body).expect_err(&body.to_string()).errors;
-    let mut faults: Vec<String> =
-        errors.iter().map(|error| format!("{} {}", error.pointer, error.code)).collect();
+    let mut faults: Vec<String> = errors
+        .iter()
+        .map(|error| format!("{} {}", error.pointer, error.code))
+        .collect();
     faults.sort();
     faults
 }
@@ -32,10 +35,21 @@ fn faults(body: &Value) -> Vec<String> {
 #[test]
 fn defaults_are_filled_in() {
     let request = parse(&good()).unwrap();
-    let Task::Img2vid(task) = &request.task else { panic!("{request:?}") };
-    assert_eq!((task.frame_rate, task.width, task.height), (30.0, 1920, 1080));
-    assert_eq!((task.fit, task.on_item_error), (Fit::Cover, OnItemError::Fail));
-    assert_eq!((request.priority, request.deadline_s), (Priority::Normal, 86_400));
+    let Task::Img2vid(task) = &request.task else {
+        panic!("{request:?}")
+    };
+    assert_eq!(
+        (task.frame_rate, task.width, task.height),
+        (30.0, 1920, 1080)
+    );
+    assert_eq!(
+        (task.fit, task.on_item_error),
+        (Fit::Cover, OnItemError::Fail)
+    );
+    assert_eq!(
+        (request.priority, request.deadline_s),
+        (Priority::Normal, 86_400)
+    );
     assert_eq!(request.item_ids(), ["a", "image2"]);
     assert_eq!(task.images[0].motion, Motion::ZoomIn);
     assert_eq!(task.images[1].motion, Motion::Still);
@@ -45,18 +59,34 @@ fn defaults_are_filled_in() {
 #[test]
 fn every_field_arrives() {
     let path = json!({"from": {"zoom": 1, "x": 0.5, "y": 0.5}, "to": {"zoom": 4, "x": 0, "y": 1}});
-    let request = parse(&with(json!({
+    let request = parse(&with(&json!({
         "frame_rate": 29.97, "width": 1080, "height": 1920.0, "fit": "contain", "motion": path,
         "webhook_url": " https://example.com/hook ", "priority": "high", "deadline_s": 60,
         "on_item_error": "skip", "metadata": {"order": "A-17"}
     })))
     .unwrap();
-    let Task::Img2vid(task) = &request.task else { panic!("{request:?}") };
-    assert_eq!((task.width, task.height, task.fit), (1080, 1920, Fit::Contain));
-    let to = View { zoom: 4.0, x: 0.0, y: 1.0 };
+    let Task::Img2vid(task) = &request.task else {
+        panic!("{request:?}")
+    };
+    assert_eq!(
+        (task.width, task.height, task.fit),
+        (1080, 1920, Fit::Contain)
+    );
+    let to = View {
+        zoom: 4.0,
+        x: 0.0,
+        y: 1.0,
+    };
     assert!(matches!(task.images[0].motion, Motion::Path { to: found, .. } if found == to));
-    assert_eq!(task.images[1].motion, Motion::Still, "the image's own motion counts");
-    assert_eq!(request.webhook_url.as_deref(), Some("https://example.com/hook"));
+    assert_eq!(
+        task.images[1].motion,
+        Motion::Still,
+        "the image's own motion counts"
+    );
+    assert_eq!(
+        request.webhook_url.as_deref(),
+        Some("https://example.com/hook")
+    );
     assert_eq!((request.priority, request.deadline_s), (Priority::High, 60));
     assert_eq!(request.metadata.unwrap()["order"], "A-17");
 
@@ -67,13 +97,18 @@ fn every_field_arrives() {
             "uppercase": true, "position": "top_left", "margin": 4.5}
     }))
     .unwrap();
-    let Task::Caption(task) = caption.task else { panic!("no caption") };
+    let Task::Caption(task) = caption.task else {
+        panic!("no caption")
+    };
     assert_eq!(task.style.position, Some(Position::TopLeft));
-    assert_eq!((task.style.bold, task.style.background.as_deref()), (Some(true), Some("#00000080")));
+    assert_eq!(
+        (task.style.bold, task.style.background.as_deref()),
+        (Some(true), Some("#00000080"))
+    );
 
     let addaudio = parse(&json!({
         "operation": "add_audio", "url_video": "https://e.com/v", "url_audio": "https://e.com/a",
-        "timing": "reencode", "style": null
+        "timing": "reencode", "webhook_url": null
     }))
     .unwrap();
     assert_eq!(addaudio.operation(), Operation::Addaudio);
@@ -81,47 +116,101 @@ fn every_field_arrives() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_rule_has_its_code_and_place() {
     let cases = [
         (json!([]), vec![" wrong_type"]),
         (json!({}), vec!["/operation required"]),
-        (json!({"operation": "resize"}), vec!["/operation not_allowed"]),
+        (
+            json!({"operation": "resize"}),
+            vec!["/operation not_allowed"],
+        ),
         (json!({"operation": 7}), vec!["/operation wrong_type"]),
         (json!({"operation": "img2vid"}), vec!["/images required"]),
-        (with(json!({"images": []})), vec!["/images out_of_range"]),
-        (with(json!({"images": {}})), vec!["/images wrong_type"]),
-        (with(json!({"images": [3]})), vec!["/images/0 wrong_type"]),
-        (with(json!({"frame_rate": 0.5})), vec!["/frame_rate out_of_range"]),
-        (with(json!({"frame_rate": "30"})), vec!["/frame_rate wrong_type"]),
-        (with(json!({"width": 1921})), vec!["/width out_of_range"]),
-        (with(json!({"width": 62})), vec!["/width out_of_range"]),
-        (with(json!({"height": 3842})), vec!["/height out_of_range"]),
-        (with(json!({"height": 99.5})), vec!["/height wrong_type"]),
-        (with(json!({"fit": "squash"})), vec!["/fit not_allowed"]),
-        (with(json!({"motion": "spin"})), vec!["/motion not_allowed"]),
-        (with(json!({"motion": 1})), vec!["/motion wrong_type"]),
-        (with(json!({"motion": {"from": {"zoom": 5, "x": 0, "y": 0}}})),
-            vec!["/motion/from/zoom out_of_range", "/motion/to required"]),
-        (with(json!({"priority": "urgent"})), vec!["/priority not_allowed"]),
-        (with(json!({"deadline_s": 0})), vec!["/deadline_s out_of_range"]),
-        (with(json!({"deadline_s": 86_401})), vec!["/deadline_s out_of_range"]),
-        (with(json!({"deadline_s": -1e300})), vec!["/deadline_s out_of_range"]),
-        (with(json!({"on_item_error": "ignore"})), vec!["/on_item_error not_allowed"]),
-        (with(json!({"metadata": []})), vec!["/metadata wrong_type"]),
-        (with(json!({"metadata": {"x": "y".repeat(17_000)}})), vec!["/metadata out_of_range"]),
-        (with(json!({"webhook_url": "ftp://x/y"})), vec!["/webhook_url invalid_url"]),
-        (with(json!({"url_video": "https://e.com"})), vec!["/url_video unknown_field"]),
-        (with(json!({"a/b~c": 1})), vec!["/a~1b~0c unknown_field"]),
-        (json!({"operation": "caption", "url_video": "https://e.com/v", "url_srt": "x",
+        (with(&json!({"images": []})), vec!["/images out_of_range"]),
+        (with(&json!({"images": {}})), vec!["/images wrong_type"]),
+        (with(&json!({"images": [3]})), vec!["/images/0 wrong_type"]),
+        (
+            with(&json!({"frame_rate": 0.5})),
+            vec!["/frame_rate out_of_range"],
+        ),
+        (
+            with(&json!({"frame_rate": "30"})),
+            vec!["/frame_rate wrong_type"],
+        ),
+        (with(&json!({"width": 1921})), vec!["/width out_of_range"]),
+        (with(&json!({"width": 62})), vec!["/width out_of_range"]),
+        (with(&json!({"height": 3842})), vec!["/height out_of_range"]),
+        (with(&json!({"height": 99.5})), vec!["/height wrong_type"]),
+        (with(&json!({"fit": "squash"})), vec!["/fit not_allowed"]),
+        (
+            with(&json!({"motion": "spin"})),
+            vec!["/motion not_allowed"],
+        ),
+        (with(&json!({"motion": 1})), vec!["/motion wrong_type"]),
+        (
+            with(&json!({"motion": {"from": {"zoom": 5, "x": 0, "y": 0}}})),
+            vec!["/motion/from/zoom out_of_range", "/motion/to required"],
+        ),
+        (
+            with(&json!({"priority": "urgent"})),
+            vec!["/priority not_allowed"],
+        ),
+        (
+            with(&json!({"deadline_s": 0})),
+            vec!["/deadline_s out_of_range"],
+        ),
+        (
+            with(&json!({"deadline_s": 86_401})),
+            vec!["/deadline_s out_of_range"],
+        ),
+        (
+            with(&json!({"deadline_s": -1e300})),
+            vec!["/deadline_s out_of_range"],
+        ),
+        (
+            with(&json!({"on_item_error": "ignore"})),
+            vec!["/on_item_error not_allowed"],
+        ),
+        (with(&json!({"metadata": []})), vec!["/metadata wrong_type"]),
+        (
+            with(&json!({"metadata": {"x": "y".repeat(17_000)}})),
+            vec!["/metadata out_of_range"],
+        ),
+        (
+            with(&json!({"webhook_url": "ftp://x/y"})),
+            vec!["/webhook_url invalid_url"],
+        ),
+        (
+            with(&json!({"url_video": "https://e.com"})),
+            vec!["/url_video unknown_field"],
+        ),
+        (with(&json!({"a/b~c": 1})), vec!["/a~1b~0c unknown_field"]),
+        (
+            json!({"operation": "caption", "url_video": "https://e.com/v", "url_srt": "x",
             "style": {"size": 0, "color": "red", "bold": "yes", "position": "left", "shadow": 1}}),
-            vec!["/style/bold wrong_type", "/style/color not_allowed",
-                "/style/position not_allowed", "/style/shadow unknown_field",
-                "/style/size out_of_range", "/url_srt invalid_url"]),
-        (json!({"operation": "addaudio", "timing": "fast"}),
-            vec!["/timing not_allowed", "/url_audio required", "/url_video required"]),
-        (json!({"operation": "addaudio", "url_video": "https://e.com/v", "images": [],
+            vec![
+                "/style/bold wrong_type",
+                "/style/color not_allowed",
+                "/style/position not_allowed",
+                "/style/shadow unknown_field",
+                "/style/size out_of_range",
+                "/url_srt invalid_url",
+            ],
+        ),
+        (
+            json!({"operation": "addaudio", "timing": "fast"}),
+            vec![
+                "/timing not_allowed",
+                "/url_audio required",
+                "/url_video required",
+            ],
+        ),
+        (
+            json!({"operation": "addaudio", "url_video": "https://e.com/v", "images": [],
             "url_audio": "https://e.com/a", "on_item_error": "fail"}),
-            vec!["/images unknown_field", "/on_item_error unknown_field"]),
+            vec!["/images unknown_field", "/on_item_error unknown_field"],
+        ),
     ];
     for (body, expected) in cases {
         assert_eq!(faults(&body), expected, "{body}");
@@ -130,7 +219,7 @@ fn every_rule_has_its_code_and_place() {
 
 #[test]
 fn all_faults_of_all_images_are_named_at_once() {
-    let body = with(json!({"nonsense": 1, "images": [
+    let body = with(&json!({"nonsense": 1, "images": [
         {"id": "", "image_url": "nowhere", "duracao": 0},
         {"id": "x", "image_url": "https://e.com/x", "duracao": 1, "duration": 1},
         {"id": "x", "image_url": "https://e.com/x", "duracao": 601, "extra": true},
@@ -175,8 +264,24 @@ fn as_written(request: &JobRequest) -> Value {
 
 fn any_json() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
-        "operation", "images", "image_url", "duracao", "duration", "id", "motion", "from", "to",
-        "zoom", "x", "style", "size", "color", "metadata", "width", "url_video", "odd",
+        "operation",
+        "images",
+        "image_url",
+        "duracao",
+        "duration",
+        "id",
+        "motion",
+        "from",
+        "to",
+        "zoom",
+        "x",
+        "style",
+        "size",
+        "color",
+        "metadata",
+        "width",
+        "url_video",
+        "odd",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -184,8 +289,14 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         "\\PC{0,12}".prop_map(Value::from),
-        prop::sample::select(vec!["img2vid", "caption", "addaudio", "https://e.com/ä b", "still"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "img2vid",
+            "caption",
+            "addaudio",
+            "https://e.com/ä b",
+            "still"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(5, 64, 8, move |inner| {
         prop_oneof![

@@ -1,0 +1,108 @@
+//! Query strings: each parameter known, each fault named.
+
+use crate::error::Refusal;
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
+use photofinish_contract::problem::{Problem, ProblemError};
+use photofinish_model::Code;
+
+/// Rows of a page when nothing else is said.
+const LIMIT: usize = 50;
+/// Rows of a page at most.
+const LIMIT_MAX: usize = 200;
+
+/// The parameters of a call; those that were read are taken out.
+#[derive(Debug, Default)]
+pub(super) struct Params {
+    left: Vec<(String, String)>,
+    errors: Vec<ProblemError>,
+}
+
+/// The parameters as axum reads them.
+pub(super) type RawQuery = Result<Query<Vec<(String, String)>>, QueryRejection>;
+
+impl Params {
+    pub(super) fn of(query: RawQuery) -> Result<Self, Refusal> {
+        let Query(left) = query
+            .map_err(|_| Refusal::new(400, Code::Malformed, "the query string cannot be read"))?;
+        Ok(Self {
+            left,
+            errors: Vec::new(),
+        })
+    }
+
+    /// A parameter's text; empty counts as not given.
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        let place = self.left.iter().position(|(found, _)| found == name)?;
+        Some(self.left.remove(place).1).filter(|text| !text.is_empty())
+    }
+
+    /// A parameter in its type.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &str,
+        wanted: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        let value = read(&text);
+        if value.is_none() {
+            self.fault(name, Code::NotAllowed, format!("must be {wanted}"));
+        }
+        value
+    }
+
+    /// A parameter that is one of the words of a type.
+    pub(super) fn word<T: serde::de::DeserializeOwned>(
+        &mut self,
+        name: &str,
+        wanted: &str,
+    ) -> Option<T> {
+        self.read(name, wanted, |text| {
+            serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
+        })
+    }
+
+    /// Rows of the page.
+    pub(super) fn limit(&mut self) -> usize {
+        let wanted = format!("1 to {LIMIT_MAX}");
+        let in_bounds = |number: &usize| (1..=LIMIT_MAX).contains(number);
+        self.read("limit", &wanted, |text| text.parse().ok().filter(in_bounds))
+            .unwrap_or(LIMIT)
+    }
+
+    /// Every parameter that begins so, without its beginning.
+    pub(super) fn all_under(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let left = std::mem::take(&mut self.left);
+        let (under, left) = left
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(prefix));
+        self.left = left;
+        let under: Vec<(String, String)> = under;
+        under
+            .into_iter()
+            .map(|(name, value)| (name[prefix.len()..].to_owned(), value))
+            .collect()
+    }
+
+    fn fault(&mut self, name: &str, code: Code, detail: String) {
+        self.errors.push(ProblemError {
+            pointer: format!("?{name}"),
+            code,
+            detail,
+        });
+    }
+
+    /// Every fault at once, unknown parameters included.
+    pub(super) fn done(mut self) -> Result<(), Refusal> {
+        for (name, _) in std::mem::take(&mut self.left) {
+            let detail = "no parameter of this call has this name".to_owned();
+            self.fault(&name, Code::UnknownField, detail);
+        }
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        let problem = Problem::new(422, Code::InvalidRequest, "`errors` names each parameter");
+        Err(Refusal::Problem(problem.with_errors(self.errors)))
+    }
+}

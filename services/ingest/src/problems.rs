@@ -1,0 +1,109 @@
+//! Problem documents over HTTP, also for what the router itself refuses, and bodies as JSON.
+
+use crate::error::Refusal;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use photofinish_contract::problem::{PROBLEM_CONTENT_TYPE, Problem};
+use photofinish_contract::request::BODY_BYTES_MAX;
+use photofinish_model::Code;
+use serde_json::Value;
+use std::any::Any;
+
+/// Seconds after which a client may come again when something is away.
+const RETRY_AFTER_S: &str = "5";
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let problem = self.into_problem();
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        metrics::counter!("photofinish_ingest_refusals_total", "code" => problem.code.as_str())
+            .increment(1);
+        response
+    }
+}
+
+/// No such path.
+pub(crate) async fn not_found() -> Refusal {
+    Refusal::new(404, Code::NotFound, "there is no such path")
+}
+
+/// The path is there, the method is not.
+pub(crate) async fn method_not_allowed() -> Refusal {
+    Refusal::new(405, Code::MethodNotAllowed, "this path has no such method")
+}
+
+/// A handler panicked.
+pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    metrics::counter!("photofinish_ingest_handler_panics_total").increment(1);
+    let detail = "something of ours failed; the operator has the evidence";
+    Refusal::Problem(Problem::new(500, Code::InternalError, detail)).into_response()
+}
+
+/// A body as a JSON value.
+#[derive(Debug, Clone)]
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        if !content_type.is_none_or(|value| value.to_str().is_ok_and(is_json)) {
+            let detail = "send the body as application/json";
+            return Err(Refusal::new(415, Code::WrongType, detail));
+        }
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    too_large()
+                } else {
+                    Refusal::new(400, Code::Malformed, "the body did not arrive whole")
+                }
+            })?;
+        decode(&body).map(Self)
+    }
+}
+
+/// A body of any door as a JSON value.
+pub(crate) fn decode(body: &[u8]) -> Result<Value, Refusal> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(too_large());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let detail = format!(
+            "the body is not JSON: line {}, column {}",
+            error.line(),
+            error.column()
+        );
+        Refusal::new(400, Code::Malformed, detail)
+    })
+}
+
+fn too_large() -> Refusal {
+    let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
+    Refusal::new(413, Code::BodyTooLarge, detail)
+}
+
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}

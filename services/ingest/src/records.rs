@@ -1,0 +1,194 @@
+//! The operator's records, read through Redis' 30 s copies and written to the bucket before the call is answered.
+
+use crate::core::Ingest;
+use crate::error::{Error, Refusal, chain};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use photofinish_model::{Code, Tenant};
+use photofinish_objects::{KeyRecord, ObjectsError, TenantRecord, WebhookEndpointRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+
+/// The kind of copy that holds all endpoints of a tenant; the notifier reads it.
+const ENDPOINTS_OF_TENANT: &str = "webhook_endpoints";
+/// Times that a record is read again and changed when somebody else changed it meanwhile.
+const CHANGE_TRIES_MAX: u32 = 5;
+/// Bytes of a new signing secret.
+const SECRET_BYTES: usize = 32;
+
+impl Ingest {
+    /// An API key by its hash.
+    pub(crate) async fn key_record(&self, hash: &str) -> Result<Option<KeyRecord>, Error> {
+        self.through_copy(KeyRecord::KIND, hash).await
+    }
+
+    /// A tenant.
+    pub(crate) async fn tenant_record(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Option<TenantRecord>, Error> {
+        self.through_copy(TenantRecord::KIND, tenant.as_str()).await
+    }
+
+    /// Makes a tenant on the least used lane, with its signing secret; nothing when it is there already.
+    pub(crate) async fn make_tenant(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Option<(TenantRecord, String)>, Error> {
+        let kind = TenantRecord::KIND;
+        let all: Vec<(String, u64, TenantRecord)> = self.objects.system_list(kind, "").await?;
+        if all.iter().any(|(id, _, _)| id == tenant.as_str()) {
+            return Ok(None);
+        }
+        let mut used = HashMap::<u16, usize>::new();
+        for (_, _, record) in &all {
+            *used.entry(record.lane).or_default() += 1;
+        }
+        let lanes = 0..self.config.lanes;
+        let lane = lanes
+            .min_by_key(|lane| used.get(lane).copied().unwrap_or(0))
+            .unwrap_or(0);
+        let secret = new_secret();
+        let record = TenantRecord {
+            tenant: tenant.clone(),
+            lane,
+            secret_sealed: self.config.sealer.seal(&secret),
+            created_at: self.now(),
+        };
+        match self
+            .objects
+            .system_put(kind, tenant.as_str(), None, &record)
+            .await
+        {
+            Ok(version) => {
+                self.keep_copy(kind, tenant.as_str(), version, Some(&record))
+                    .await;
+                Ok(Some((record, secret)))
+            }
+            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the first version of a record.
+    pub(crate) async fn make_record<T: Serialize>(
+        &self,
+        kind: &str,
+        id: &str,
+        record: &T,
+    ) -> Result<(), Error> {
+        let version = self.objects.system_put(kind, id, None, record).await?;
+        self.keep_copy(kind, id, version, Some(record)).await;
+        Ok(())
+    }
+
+    /// Writes the next version of a record: `change` is applied to the newest one, again when somebody else was
+    /// faster. Nothing for an unknown record.
+    pub(crate) async fn change_record<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: &str,
+        id: &str,
+        change: impl Fn(T) -> Result<T, Refusal>,
+    ) -> Result<Option<T>, Refusal> {
+        for _ in 0..CHANGE_TRIES_MAX {
+            let Some((version, record)) = self.objects.system_get::<T>(kind, id).await? else {
+                return Ok(None);
+            };
+            let record = change(record)?;
+            match self
+                .objects
+                .system_put(kind, id, Some(version), &record)
+                .await
+            {
+                Ok(version) => {
+                    self.keep_copy(kind, id, version, Some(&record)).await;
+                    return Ok(Some(record));
+                }
+                Err(ObjectsError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refusal::new(
+            503,
+            Code::Unavailable,
+            "somebody else keeps changing this; try again",
+        ))
+    }
+
+    /// All webhook endpoints of a tenant that were not deleted.
+    pub(crate) async fn endpoints(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<Vec<WebhookEndpointRecord>, Error> {
+        let kind = WebhookEndpointRecord::KIND;
+        let rows: Vec<(String, u64, WebhookEndpointRecord)> =
+            self.objects.system_list(kind, tenant.as_str()).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(_, _, record)| record)
+            .filter(|row| !row.deleted)
+            .collect())
+    }
+
+    /// Renews the copy from which the notifier takes a tenant's endpoints; its version is the sum of theirs.
+    pub(crate) async fn renew_endpoints_copy(&self, tenant: &Tenant) -> Result<(), Error> {
+        let kind = WebhookEndpointRecord::KIND;
+        let rows: Vec<(String, u64, WebhookEndpointRecord)> =
+            self.objects.system_list(kind, tenant.as_str()).await?;
+        let version = rows.iter().map(|(_, version, _)| version).sum();
+        let records: Vec<_> = rows.into_iter().map(|(_, _, record)| record).collect();
+        self.keep_copy(
+            ENDPOINTS_OF_TENANT,
+            tenant.as_str(),
+            version,
+            Some(&records),
+        )
+        .await;
+        Ok(())
+    }
+
+    async fn through_copy<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<T>, Error> {
+        // Without Redis the bucket is read; a copy that this version cannot read is as good as none.
+        let copied = self.jobstore.cached_system(kind, id).await.ok().flatten();
+        match copied.map(|copy| copy.json.map(|json| serde_json::from_str(&json))) {
+            Some(None) => return Ok(None),
+            Some(Some(Ok(record))) => return Ok(Some(record)),
+            Some(Some(Err(_))) | None => {}
+        }
+        let found: Option<(u64, T)> = self.objects.system_get(kind, id).await?;
+        let (version, record) = found.map_or((0, None), |(version, one)| (version, Some(one)));
+        self.keep_copy(kind, id, version, record.as_ref()).await;
+        Ok(record)
+    }
+
+    /// Keeps a copy as far as it can: without one the bucket is read again.
+    async fn keep_copy<T: Serialize>(
+        &self,
+        kind: &str,
+        id: &str,
+        version: u64,
+        record: Option<&T>,
+    ) {
+        let json = record.and_then(|record| serde_json::to_string(record).ok());
+        if let Err(error) = self
+            .jobstore
+            .cache_system(kind, id, version, json.as_deref())
+            .await
+        {
+            tracing::debug!(kind, error = chain(&error), "no copy kept");
+        }
+    }
+}
+
+/// A signing secret as Standard Webhooks has it.
+pub(crate) fn new_secret() -> String {
+    format!(
+        "whsec_{}",
+        STANDARD.encode(rand::random::<[u8; SECRET_BYTES]>())
+    )
+}

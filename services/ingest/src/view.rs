@@ -1,0 +1,72 @@
+//! Jobs as clients read them, with URLs signed now.
+
+use crate::core::Ingest;
+use crate::error::Error;
+use jiff::Timestamp;
+use photofinish_contract::job::{Job, OutputRow, Progress, ViewSettings};
+use photofinish_jobstore::Header;
+use photofinish_model::{ItemRow, ItemState, JobSnapshot};
+use std::collections::HashMap;
+
+impl Ingest {
+    pub(crate) fn view_settings(&self) -> ViewSettings<'_> {
+        ViewSettings {
+            public_url: &self.config.public_url,
+            usd_per_gpu_second: self.config.usd_per_gpu_second,
+        }
+    }
+
+    /// The job with a row for each item.
+    pub(crate) async fn view(&self, snapshot: &JobSnapshot) -> Result<Job, Error> {
+        let signed = self.signed(&snapshot.items).await?;
+        Ok(Job::with_outputs(snapshot, self.view_settings(), |key| {
+            signed.get(key).cloned()
+        }))
+    }
+
+    /// The job without its items, counted by Redis.
+    pub(crate) fn view_of_header(&self, header: &Header) -> Job {
+        let mut job = Job::without_outputs(&header.job, self.view_settings());
+        let counts = header.counts;
+        job.progress = Progress {
+            items_total: counts.total,
+            items_done: counts.stored,
+            items_failed: counts.failed,
+            ratio: f64::from(counts.stored) / f64::from(counts.total.max(1)),
+            eta_s: None,
+        };
+        job
+    }
+
+    /// Rows of items.
+    pub(crate) async fn rows(&self, items: &[ItemRow]) -> Result<Vec<OutputRow>, Error> {
+        let signed = self.signed(items).await?;
+        Ok(items
+            .iter()
+            .map(|row| OutputRow::of(row, |key| signed.get(key).cloned()))
+            .collect())
+    }
+
+    /// A URL and its end for each stored item, by key. Signing asks nobody.
+    async fn signed(
+        &self,
+        items: &[ItemRow],
+    ) -> Result<HashMap<String, (String, Timestamp)>, Error> {
+        let now = self.now();
+        let mut signed = HashMap::new();
+        for row in items {
+            match &row.state {
+                ItemState::Stored(output) => {
+                    let ttl = self.config.output_ttl;
+                    let url = self.objects.presign_get(&output.key, ttl, now).await?;
+                    signed.insert(output.key.clone(), url);
+                }
+                ItemState::Pending
+                | ItemState::Rendering
+                | ItemState::Ready
+                | ItemState::Failed(_) => {}
+            }
+        }
+        Ok(signed)
+    }
+}
