@@ -108,6 +108,8 @@ management.tcp.port = $api_port
 vm_memory_high_watermark.absolute = 1GiB
 disk_free_limit.absolute = 200MB
 C
+  # What a tier had half handed on when the node was killed is handed on again after this; the default is 3 minutes.
+  echo '[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 10000}]}].' >"$d/advanced.config"
   echo '[rabbitmq_management].' >"$d/enabled_plugins"
   rm -f "$d/pid"
   nohup setsid "$bin/rabbitmq-server" >"$d/out" 2>&1 </dev/null 9>&- &
@@ -204,11 +206,18 @@ case $command in
   kill9)
     locked
     case $only in
-      rabbitmq) rabbitmq_runs || fail "rabbitmq does not run"; kill -9 "$(cat "$dir/rabbitmq/pid")" ;;
-      redis) redis_runs || fail "redis does not run"; kill -9 "$(cat "$dir/redis/pid")" ;;
+      rabbitmq) rabbitmq_runs || fail "rabbitmq does not run" ;;
+      redis) redis_runs || fail "redis does not run" ;;
       *) fail "kill9 DIR rabbitmq|redis" ;;
     esac
+    kill -9 "$(cat "$dir/$only/pid")"
     rm -f "$dir/$only/pid"
+    # It goes not at once; as long as its ports are taken a start would choose others.
+    # shellcheck disable=SC1090
+    . "$dir/$only/ports"
+    for port in ${amqp_port:-} ${dist_port:-} ${api_port:-} ${redis_port:-}; do
+      for _ in $(seq 200); do taken "$port" || break; sleep 0.05; done
+    done
     ;;
   ctl)
     dir=$(cd "$dir" && pwd)

@@ -286,7 +286,11 @@ mod tests {
         assert_eq!(submit.idempotency_key.as_deref(), Some("A-17"));
         assert!(submit.watch);
         let args = parse("--url http://host:1 webhooks create https://example.com/hook").unwrap();
-        assert_eq!(args.url.as_str(), "http://host:1/", "a receiver is not the service");
+        assert_eq!(
+            args.url.as_str(),
+            "http://host:1/",
+            "a receiver is not the service"
+        );
         let args = parse("list --metadata a=b=c").unwrap();
         let Command::List(list) = args.command else {
             panic!("not a list")

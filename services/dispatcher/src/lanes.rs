@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn no_part_of_a_second_is_left_over() {
-        let seconds = |s: f64| whole_seconds(Duration::from_secs_f64(s)).as_secs_f64();
-        assert_eq!([0.0, 0.2, 1.0, 1.5].map(seconds), [0.0, 1.0, 1.0, 2.0]);
+        let whole = |millis| whole_seconds(Duration::from_millis(millis)).as_millis();
+        assert_eq!([0, 200, 1000, 1500].map(whole), [0, 1000, 1000, 2000]);
     }
 }

@@ -8,7 +8,7 @@ use photofinish_broker::{Disposition, Held, Outgoing, Route, Target, WorkQueue};
 use photofinish_contract::messages::{PartReady, PartSubmitted, WatchState};
 use photofinish_jobstore::{Grant, GrantAsk, LaneGrant};
 use photofinish_model::part::{Command, Event};
-use photofinish_model::{AttemptRef, ItemIndex, JobSnapshot, Nonce, Priority, RunPodId, SlotName};
+use photofinish_model::{AttemptRef, ItemIndex, JobSnapshot, Nonce, RunPodId, SlotName};
 use photofinish_objects::RunDoc;
 use photofinish_runpod::client::{RunRequest, StatusError};
 use photofinish_runtime::{Shutdown, Tasks, backoff, clock, error_chain};

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::turn::Turn;
+use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::{Outgoing, Route, Target};
 use photofinish_contract::announcement::ItemError;
 use photofinish_contract::event::EventType;
@@ -20,30 +21,42 @@ impl Turn {
         if let Phase::Running { worker, since } = &self.watch.phase {
             self.message.watch.worker_id = Some(worker.clone());
             let at = *since;
-            if self.message.watch.started_at.is_some() {
-                return Ok(());
-            }
-            let attempt = self.message.attempt.clone();
-            let mut started = self
-                .core
-                .jobstore
-                .mark_started(&attempt.job, attempt.run, at)
-                .await?;
-            if started == Started::Missing && self.core.restore(&attempt).await? {
-                started = self
-                    .core
-                    .jobstore
-                    .mark_started(&attempt.job, attempt.run, at)
-                    .await?;
-            }
-            if started != Started::RunOver {
-                self.core
-                    .tell(&attempt, EventType::JobStarted, Moment::Started, Vec::new())
-                    .await?;
-            }
-            self.message.watch.started_at = Some(at);
+            self.tell_began(at).await?;
         }
         Ok(())
+    }
+
+    /// Tells the job that it began, once in a watch.
+    async fn tell_began(&mut self, at: Timestamp) -> Result<(), Error> {
+        if self.message.watch.started_at.is_some() {
+            return Ok(());
+        }
+        let attempt = self.message.attempt.clone();
+        let jobstore = &self.core.jobstore;
+        let mut started = jobstore.mark_started(&attempt.job, attempt.run, at).await?;
+        if started == Started::Missing && self.core.restore(&attempt).await? {
+            started = jobstore.mark_started(&attempt.job, attempt.run, at).await?;
+        }
+        if started != Started::RunOver {
+            let told = self
+                .core
+                .tell(&attempt, EventType::JobStarted, Moment::Started, Vec::new());
+            told.await?;
+        }
+        self.message.watch.started_at = Some(at);
+        Ok(())
+    }
+
+    /// An attempt that was over before anybody saw it run began all the same.
+    async fn tell_began_unseen(&mut self, end: &End, gpu_seconds: f64) -> Result<(), Error> {
+        match end {
+            End::Completed | End::Failed(_) => {
+                let now = self.core.clock.now();
+                let ago = SignedDuration::try_from_secs_f64(gpu_seconds).unwrap_or_default();
+                self.tell_began(now.checked_sub(ago).unwrap_or(now)).await
+            }
+            End::Lost(_) | End::NeverStarted | End::Unknown | End::RunOver => Ok(()),
+        }
     }
 
     pub(crate) async fn report(&mut self, end: End) -> Result<(), Error> {
@@ -55,6 +68,7 @@ impl Turn {
         tracing::info!(attempt = %self.message.attempt, ?end, gpu_seconds = usage.gpu_seconds,
             linger_s = usage.linger_s, rescued = usage.rescued, missing = self.watch.wanted.len(),
             "attempt over");
+        self.tell_began_unseen(&end, usage.gpu_seconds).await?;
         let message = PartFinished {
             attempt: self.message.attempt.clone(),
             endpoint: self.message.endpoint.clone(),

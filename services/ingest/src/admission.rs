@@ -6,7 +6,7 @@
 
 use crate::canonical::body_sha256;
 use crate::core::Ingest;
-use crate::error::{Error, Refusal, chain};
+use crate::error::{Error, Refusal};
 use jiff::{SignedDuration, Timestamp};
 use photofinish_contract::messages::{JobAccepted, PlanMessage, RequestRef};
 use photofinish_contract::problem::{Problem, ProblemError};
@@ -120,7 +120,10 @@ impl Ingest {
         match self.jobstore.job(job).await {
             Ok(Some(there)) => return Ok(Some(there)),
             Ok(None) => {}
-            Err(error) => tracing::warn!(error = chain(&error), "Redis is away: asking the bucket"),
+            Err(error) => tracing::warn!(
+                error = photofinish_runtime::error_chain(&error),
+                "Redis is away: asking the bucket"
+            ),
         }
         self.rebuilt(tenant, job).await
     }
@@ -204,7 +207,7 @@ impl Ingest {
                 Ok(_) | Err(_) => Ok(Admitted::New(job)),
             },
             Err(error) => {
-                tracing::warn!(job = %job.job, error = chain(&error), "admitted without a record");
+                tracing::warn!(job = %job.job, error = photofinish_runtime::error_chain(&error), "admitted without a record");
                 Ok(Admitted::New(job))
             }
         }

@@ -2,13 +2,12 @@
 
 use crate::config::{Config, Settings};
 use crate::core::Ingest;
-use crate::error::chain;
 use crate::inbound;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, Consumption, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
-use photofinish_runtime::{Check, Context};
+use photofinish_runtime::Context;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,16 +42,20 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
 
 /// Readiness follows the stores; the default tenant is made; above the limit no submission is taken.
 fn watch(ingest: &Arc<Ingest>, context: &Context, submissions: Consumption) {
-    let (redis, s3) = (
-        context.health.register("redis"),
-        context.health.register("s3"),
-    );
+    let (redis, s3) = (ingest.jobstore.clone(), ingest.objects.clone());
+    let (health, tasks) = (&context.health, &context.tasks);
+    health.watch(tasks, "redis", move || {
+        let redis = redis.clone();
+        async move { redis.ping().await }
+    });
+    health.watch(tasks, "s3", move || {
+        let s3 = s3.clone();
+        async move { s3.check().await }
+    });
     let (ingest, shutdown) = (ingest.clone(), context.shutdown.clone());
     context.tasks.spawn_critical("stores.watch", async move {
         let mut tenant_owed = ingest.config.default_tenant.clone();
         while !shutdown.stopping() {
-            tell(&redis, ingest.jobstore.ping().await);
-            tell(&s3, ingest.objects.check().await);
             if let Some(tenant) = &tenant_owed
                 && ingest.make_tenant(tenant).await.is_ok()
             {
@@ -82,12 +85,5 @@ async fn pace(ingest: &Ingest, submissions: &Consumption) {
     } else if !above && submissions.is_paused() {
         tracing::info!(in_flight, "submissions are taken again");
         submissions.resume();
-    }
-}
-
-fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
-    match result {
-        Ok(()) => check.ok(),
-        Err(error) => check.failing(chain(&error)),
     }
 }

@@ -70,7 +70,10 @@ impl Refusal {
         match self {
             Self::Problem(problem) => problem,
             Self::Fault(error) if error.is_transient() => {
-                tracing::warn!(error = chain(&error), "not answered: a dependency is away");
+                tracing::warn!(
+                    error = photofinish_runtime::error_chain(&error),
+                    "not answered: a dependency is away"
+                );
                 Problem::new(
                     503,
                     Code::Unavailable,
@@ -78,7 +81,10 @@ impl Refusal {
                 )
             }
             Self::Fault(error) => {
-                tracing::error!(error = chain(&error), "not answered");
+                tracing::error!(
+                    error = photofinish_runtime::error_chain(&error),
+                    "not answered"
+                );
                 let detail = "something of ours failed; the operator has the evidence";
                 Problem::new(500, Code::InternalError, detail)
             }
@@ -103,14 +109,3 @@ fault_from!(
     photofinish_objects::SealError,
     serde_json::Error
 );
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}

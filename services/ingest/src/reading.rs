@@ -1,7 +1,7 @@
 //! A job as it is known: from Redis, else rebuilt from the bucket and put back.
 
 use crate::core::Ingest;
-use crate::error::{Error, Refusal, chain};
+use crate::error::{Error, Refusal};
 use photofinish_model::{JobId, JobSnapshot, Tenant};
 
 impl Ingest {
@@ -11,7 +11,10 @@ impl Ingest {
         let known = match self.jobstore.job(&job).await {
             Ok(known) => known,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "Redis is away: asking the bucket");
+                tracing::warn!(
+                    error = photofinish_runtime::error_chain(&error),
+                    "Redis is away: asking the bucket"
+                );
                 None
             }
         };
@@ -38,7 +41,10 @@ impl Ingest {
         };
         match self.jobstore.restore(&snapshot).await {
             Ok(restored) => tracing::info!(%job, run, ?restored, "rebuilt from the bucket"),
-            Err(error) => tracing::debug!(error = chain(&error), "not put back"),
+            Err(error) => tracing::debug!(
+                error = photofinish_runtime::error_chain(&error),
+                "not put back"
+            ),
         }
         Ok(Some(snapshot))
     }

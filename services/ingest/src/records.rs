@@ -1,7 +1,7 @@
 //! The operator's records, read through Redis' 30 s copies and written to the bucket before the call is answered.
 
 use crate::core::Ingest;
-use crate::error::{Error, Refusal, chain};
+use crate::error::{Error, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use photofinish_model::{Code, Tenant};
@@ -180,7 +180,11 @@ impl Ingest {
             .cache_system(kind, id, version, json.as_deref())
             .await
         {
-            tracing::debug!(kind, error = chain(&error), "no copy kept");
+            tracing::debug!(
+                kind,
+                error = photofinish_runtime::error_chain(&error),
+                "no copy kept"
+            );
         }
     }
 }

@@ -9,12 +9,8 @@ use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_outbound::Outbound;
-use photofinish_runtime::{Check, Context};
+use photofinish_runtime::Context;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often Redis and S3 are asked whether they are there.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// Wires the notifier and returns when it is running.
 #[expect(
@@ -39,7 +35,16 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         in_hand: InHand::default(),
         config,
     });
-    watch_stores(&notifier, &context);
+    let (redis, s3) = (notifier.jobstore.clone(), notifier.objects.clone());
+    let (health, tasks) = (&context.health, &context.tasks);
+    health.watch(tasks, "redis", move || {
+        let redis = redis.clone();
+        async move { redis.ping().await }
+    });
+    health.watch(tasks, "s3", move || {
+        let s3 = s3.clone();
+        async move { s3.check().await }
+    });
     let handler = notifier.clone();
     broker.consume(
         WorkQueue::Events,
@@ -59,30 +64,4 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         },
     );
     Ok(())
-}
-
-/// Readiness follows the stores.
-fn watch_stores(notifier: &Arc<Notifier>, context: &Context) {
-    let (redis, s3) = (
-        context.health.register("redis"),
-        context.health.register("s3"),
-    );
-    let (notifier, shutdown) = (notifier.clone(), context.shutdown.clone());
-    context.tasks.spawn_critical("stores.watch", async move {
-        while !shutdown.stopping() {
-            tell(&redis, notifier.jobstore.ping().await);
-            tell(&s3, notifier.objects.check().await);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = shutdown.wait() => {}
-            }
-        }
-    });
-}
-
-fn tell<E: std::error::Error>(check: &Check, result: Result<(), E>) {
-    match result {
-        Ok(()) => check.ok(),
-        Err(error) => check.failing(crate::error::chain(&error)),
-    }
 }

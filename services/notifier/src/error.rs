@@ -64,7 +64,7 @@ impl Error {
         }
         Disposition::DeadLetter {
             code: "internal_error",
-            reason: chain(self),
+            reason: photofinish_runtime::error_chain(self),
         }
     }
 
@@ -77,15 +77,4 @@ impl Error {
     pub(crate) fn again() -> Disposition {
         Disposition::RetryLater(AGAIN)
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

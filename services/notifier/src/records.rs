@@ -4,7 +4,7 @@
 //! endpoints of a tenant has the sum of their versions as its version, which grows with every change.
 
 use crate::core::Notifier;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use photofinish_model::Tenant;
 use photofinish_objects::{TenantRecord, WebhookEndpointRecord};
 use serde::Serialize;
@@ -114,7 +114,7 @@ impl Notifier {
                 tracing::debug!(
                     kind,
                     id,
-                    error = chain(&error),
+                    error = photofinish_runtime::error_chain(&error),
                     "no copies: the bucket is read"
                 );
                 return Ok(read().await?.map(|(_, record)| record));
@@ -148,7 +148,12 @@ impl Notifier {
             .cache_system(kind, id, version, json.as_deref())
             .await
         {
-            tracing::debug!(kind, id, error = chain(&error), "keep a copy");
+            tracing::debug!(
+                kind,
+                id,
+                error = photofinish_runtime::error_chain(&error),
+                "keep a copy"
+            );
         }
     }
 }

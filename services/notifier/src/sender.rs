@@ -1,7 +1,7 @@
 //! One POST: to whom, with what, and what came of it.
 
 use crate::core::Notifier;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::sign;
 use crate::views::event_id;
 use http::HeaderValue;
@@ -72,7 +72,7 @@ impl Tried {
                 if !matches!(error, OutboundError::Refused(_)) {
                     tried.answer = Answer::NoAnswer;
                 }
-                tried.log.error = Some(chain(&error));
+                tried.log.error = Some(photofinish_runtime::error_chain(&error));
             }
         }
         tried

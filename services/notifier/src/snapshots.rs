@@ -1,7 +1,7 @@
 //! The job behind an event.
 
 use crate::core::Notifier;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::JobEvent;
 use photofinish_model::{ItemState, JobSnapshot, JobStatus, Usage};
@@ -20,7 +20,7 @@ impl Notifier {
             Ok(Some(found)) => found.run < run,
             Ok(None) => true,
             Err(error) => {
-                tracing::warn!(%job, error = chain(&error), "the job is read from the bucket");
+                tracing::warn!(%job, error = photofinish_runtime::error_chain(&error), "the job is read from the bucket");
                 false
             }
         };
@@ -28,7 +28,7 @@ impl Notifier {
         if let Some(snapshot) = found.as_ref().filter(|_| restore) {
             // Whoever needs the record next restores it as well.
             if let Err(error) = self.jobstore.restore(snapshot).await {
-                tracing::warn!(%job, error = chain(&error), "restore a job");
+                tracing::warn!(%job, error = photofinish_runtime::error_chain(&error), "restore a job");
             }
         }
         Ok(found)

@@ -65,8 +65,30 @@ pub struct OutputUpload {
 #[derive(Debug)]
 struct Parts {
     upload: Box<dyn MultipartUpload>,
-    /// Parts under way; they belong to this upload and end with it.
-    under_way: JoinSet<object_store::Result<()>>,
+    /// Parts under way; they belong to this upload and end with it. Each gives its bytes back.
+    under_way: JoinSet<object_store::Result<Bytes>>,
+    /// The buffer of a part that has arrived, to be filled again. Two buffers serve a whole
+    /// upload: were each part's freed, the allocator's arenas would keep one or more of them.
+    spare: Option<BytesMut>,
+}
+
+impl Parts {
+    /// Waits for one part, if any is under way, and keeps its buffer.
+    async fn arrived(&mut self, key: &Path) -> Result<(), ObjectsError> {
+        if let Some(part) = self.under_way.join_next().await {
+            let bytes = sent(key, part)?;
+            // Not to be had while the client still holds on to it: then a new one is made.
+            self.spare = bytes.try_into_mut().ok();
+        }
+        Ok(())
+    }
+
+    fn empty_buffer(&mut self) -> BytesMut {
+        let mut buffer = self.spare.take().unwrap_or_default();
+        buffer.clear();
+        buffer.reserve(PART_BYTES);
+        buffer
+    }
 }
 
 impl Objects {
@@ -166,8 +188,8 @@ impl OutputUpload {
         let Some(parts) = &mut self.parts else {
             return Ok(());
         };
-        while let Some(part) = parts.under_way.join_next().await {
-            sent(&self.key, part)?;
+        while !parts.under_way.is_empty() {
+            parts.arrived(&self.key).await?;
         }
         self.objects
             .call("complete", &self.key, parts.upload.complete())
@@ -184,19 +206,20 @@ impl OutputUpload {
             self.parts = Some(Parts {
                 upload,
                 under_way: JoinSet::new(),
+                spare: None,
             });
         }
         let Some(parts) = &mut self.parts else {
             return Ok(());
         };
         while parts.under_way.len() >= PARTS_UNDER_WAY_MAX {
-            if let Some(part) = parts.under_way.join_next().await {
-                sent(&self.key, part)?;
-            }
+            parts.arrived(&self.key).await?;
         }
-        let full = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(PART_BYTES));
-        let part = parts.upload.put_part(PutPayload::from(full.freeze()));
-        parts.under_way.spawn(part);
+        let full = std::mem::replace(&mut self.buffer, parts.empty_buffer()).freeze();
+        let part = parts.upload.put_part(PutPayload::from(full.clone()));
+        parts
+            .under_way
+            .spawn(async move { part.await.map(|()| full) });
         Ok(())
     }
 
@@ -223,8 +246,8 @@ impl Drop for OutputUpload {
 
 fn sent(
     key: &Path,
-    part: Result<object_store::Result<()>, tokio::task::JoinError>,
-) -> Result<(), ObjectsError> {
+    part: Result<object_store::Result<Bytes>, tokio::task::JoinError>,
+) -> Result<Bytes, ObjectsError> {
     part.map_err(object_store::Error::from)
         .and_then(|outcome| outcome)
         .map_err(|source| ObjectsError::store("put a part of", key.as_ref(), source))

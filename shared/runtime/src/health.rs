@@ -132,10 +132,10 @@ mod tests {
             }
         });
         assert_eq!(health.failing(), [("store", "starting".to_owned())]);
-        tokio::time::sleep(WATCH_PERIOD / 2).await;
+        tokio::time::sleep(WATCH_PERIOD / 2).await; // paced: the clock is paused
         assert_eq!(health.failing(), [("store", "away".to_owned())]);
         there.store(true, Ordering::Relaxed);
-        tokio::time::sleep(WATCH_PERIOD).await;
+        tokio::time::sleep(WATCH_PERIOD).await; // paced: the clock is paused
         assert!(health.failing().is_empty());
         assert_eq!(tasks.drain(Duration::from_secs(5)).await, 0);
     }

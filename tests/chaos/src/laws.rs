@@ -224,11 +224,16 @@ async fn check_queues(scene: &Scene) -> anyhow::Result<()> {
     // The counts lag; a look into the parking queues does not.
     let queues = scene.rabbit.queues().await?;
     let names = queues.iter().filter_map(|queue| queue["name"].as_str());
-    for queue in names.filter(|name| name.ends_with(".dead") || *name == "photofinish.rejected") {
+    for queue in names.filter(|name| for_people(name)) {
         let peeked = peek(scene, queue).await?;
         anyhow::ensure!(peeked == json!([]), "{queue} holds {peeked}");
     }
     Ok(())
+}
+
+/// The queues from which only people take: of what is parked, of what is refused.
+fn for_people(queue: &str) -> bool {
+    queue.rsplit('.').next() == Some("dead") || queue == "photofinish.rejected"
 }
 
 /// The queues that hold something or of which nothing is known, each with its counts.
@@ -236,8 +241,11 @@ async fn full_queues(scene: &Scene) -> anyhow::Result<Vec<(String, Value)>> {
     let queues = scene.rabbit.queues().await?;
     let full = queues.iter().filter(|queue| queue["messages"] != 0);
     let described = full.map(|queue| {
-        let counts = json!({"ready": queue["messages_ready"], "unsettled": queue["messages_unacknowledged"]});
-        (queue["name"].as_str().unwrap_or_default().to_owned(), counts)
+        let fields = queue.as_object().into_iter().flatten();
+        let counts = fields.filter(|(name, count)| name.starts_with("messages") && count.is_u64());
+        let counts = counts.map(|(name, count)| (name.clone(), count.clone()));
+        let name = queue["name"].as_str().unwrap_or_default().to_owned();
+        (name, Value::Object(counts.collect()))
     });
     Ok(described.collect())
 }

@@ -21,7 +21,6 @@ const DEMO_DEADLINE: Duration = Duration::from_secs(160);
 const JOBS_DEADLINE: Duration = Duration::from_secs(90);
 /// Short, so that the rescue needs no minute; in production a worker waits longer.
 const LINGER_S: &str = "4";
-const FIRST_CONTACT_S: &str = "3";
 const RESCUE_PICTURES: u32 = 3;
 
 /// Runs the demo in a directory: an error if anything does not hold.
@@ -32,10 +31,7 @@ pub async fn run(dir: &Path) -> anyhow::Result<()> {
         lasting: false,
         tenant: up::TENANT.to_owned(),
         servers: None,
-        settings: vec![
-            Setting::new("dispatcher", "race.linger_s", LINGER_S),
-            Setting::new("dispatcher", "race.first_contact_s", FIRST_CONTACT_S),
-        ],
+        settings: vec![Setting::new("dispatcher", "race.linger_s", LINGER_S)],
     })?;
     let outcome = tokio::select! {
         outcome = show(&mut stack) => outcome,

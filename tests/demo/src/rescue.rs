@@ -24,9 +24,7 @@ pub async fn run(stack: &mut Stack, ask: Ask) -> anyhow::Result<Finished> {
         .await
         .context("stop the fetcher")?;
     let submitted = jobs::submit(stack.http(), stack.wiring()?, ask).await?;
-    say(
-        "  the fetcher is stopped; the worker renders, waits past its linger, and pushes by itself",
-    );
+    say("  the fetcher is stopped; the worker renders, lingers, and pushes what nobody fetched");
     let (http, wiring) = (stack.http(), stack.wiring()?);
     let what = "the worker ends its job with nobody to fetch from it";
     let is_done = || async {

@@ -129,41 +129,63 @@ async fn ffmpeg(inputs: &[&str], codecs: &[&str], output: &Path) -> anyhow::Resu
 pub fn paint(number: u32) -> RgbImage {
     let (width, height) = PICTURE_SIZE;
     let hue = number as f32 / PICTURES as f32;
-    let sky_top = palette(hue, 0.35);
-    let sky_low = palette(hue + 0.12, 0.95);
-    let mut picture = RgbImage::from_fn(width, height, |x, y| {
-        let down = y as f32 / height as f32;
-        let cloud = fractal(number, x as f32 / 190.0, y as f32 / 70.0, 5);
-        let cloud = ((cloud - 0.5) * 3.0).clamp(0.0, 1.0) * (1.0 - down);
-        to_rgb(mix(
-            mix(sky_top, sky_low, down),
-            [1.0, 1.0, 1.0],
-            cloud * 0.8,
-        ))
-    });
-    for ridge in 0..RIDGES {
-        paint_ridge(&mut picture, number, ridge, hue);
+    let (sky_top, sky_low) = (palette(hue, 0.35), palette(hue + 0.12, 0.95));
+    let ridges: Vec<_> = (0..RIDGES)
+        .map(|depth| Ridge::new(number, depth, hue))
+        .collect();
+    let mut picture = RgbImage::new(width, height);
+    for x in 0..width {
+        let crests: Vec<_> = ridges.iter().map(|ridge| ridge.crest(x)).collect();
+        for y in 0..height {
+            // The nearest ridge that reaches up to here hides what is behind it.
+            let nearest = (0..ridges.len()).rev().find(|depth| crests[*depth] <= y);
+            let colour = if let Some(depth) = nearest {
+                ridges[depth].ground(x, y, y - crests[depth])
+            } else {
+                let down = y as f32 / height as f32;
+                let cloud = fractal(number, x as f32 / 190.0, y as f32 / 70.0, 5);
+                let cloud = ((cloud - 0.5) * 3.0).clamp(0.0, 1.0) * (1.0 - down);
+                mix(mix(sky_top, sky_low, down), [1.0, 1.0, 1.0], cloud * 0.8)
+            };
+            picture.put_pixel(x, y, to_rgb(colour));
+        }
     }
     paint_sign(&mut picture, number);
     picture
 }
 
-fn paint_ridge(picture: &mut RgbImage, number: u32, ridge: u32, hue: f32) {
-    let (width, height) = picture.dimensions();
-    let seed = number * 31 + ridge * 7 + 1;
-    let depth = (ridge + 1) as f32 / RIDGES as f32;
-    let base = 0.42 + 0.14 * ridge as f32;
-    let ground = palette(hue + 0.5 + 0.06 * ridge as f32, 0.75 - 0.5 * depth);
-    for x in 0..width {
-        let crest = fractal(seed, x as f32 / (210.0 - 30.0 * ridge as f32), 0.0, 6);
-        let top = ((base + (crest - 0.5) * 0.34) * height as f32).clamp(0.0, height as f32) as u32;
-        for y in top..height {
-            // Grain and strata: detail down to single pixels.
-            let grain = fractal(seed + 3, x as f32 / 9.0, y as f32 / 5.0, 4);
-            let strata = ((y - top) as f32 / 7.0 + grain * 6.0).sin() * 0.06;
-            let light = 0.7 + grain * 0.6 + strata;
-            picture.put_pixel(x, y, to_rgb(ground.map(|channel| channel * light)));
+/// A range of hills, the nearer the lower and the darker.
+struct Ridge {
+    seed: u32,
+    base: f32,
+    span: f32,
+    colour: [f32; 3],
+}
+
+impl Ridge {
+    fn new(number: u32, depth: u32, hue: f32) -> Self {
+        let (near, depth_f) = ((depth + 1) as f32 / RIDGES as f32, depth as f32);
+        Self {
+            seed: number * 31 + depth * 7 + 1,
+            base: 0.42 + 0.14 * depth_f,
+            span: 210.0 - 30.0 * depth_f,
+            colour: palette(hue + 0.5 + 0.06 * depth_f, 0.75 - 0.5 * near),
         }
+    }
+
+    /// Where it begins in a column, in pixels from the top.
+    fn crest(&self, x: u32) -> u32 {
+        let height = PICTURE_SIZE.1 as f32;
+        let noise = fractal(self.seed, x as f32 / self.span, 0.0, 6);
+        ((self.base + (noise - 0.5) * 0.34) * height).clamp(0.0, height) as u32
+    }
+
+    /// Grain and strata: detail down to single pixels.
+    fn ground(&self, x: u32, y: u32, below_crest: u32) -> [f32; 3] {
+        let grain = fractal(self.seed + 3, x as f32 / 9.0, y as f32 / 5.0, 4);
+        let strata = (below_crest as f32 / 7.0 + grain * 6.0).sin() * 0.06;
+        self.colour
+            .map(|channel| channel * (0.7 + grain * 0.6 + strata))
     }
 }
 

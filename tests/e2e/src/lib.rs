@@ -65,10 +65,18 @@ impl Found {
 }
 
 impl Site {
-    /// Starts everything; `settings` differ from the services' defaults.
+    /// Starts everything on the test servers; `settings` differ from the services' defaults.
     pub async fn start(name: &str, settings: Vec<Setting>) -> anyhow::Result<Self> {
-        let rabbit = Rabbit::fresh().await?;
-        let redis = Redis::fresh()?;
+        Self::start_on(name, Rabbit::fresh().await?, Redis::fresh()?, settings).await
+    }
+
+    /// Starts everything on servers of one's own.
+    pub async fn start_on(
+        name: &str,
+        rabbit: Rabbit,
+        redis: Redis,
+        settings: Vec<Setting>,
+    ) -> anyhow::Result<Self> {
         // Users are the broker's, not the virtual host's: one of its own for each site.
         let tenant = format!("{name}-{}", &rabbit.vhost()[2..10]);
         let dir = photofinish_kit::root().join("target/e2e").join(&tenant);

@@ -4,7 +4,7 @@
 //! answer names the items that still count; what is unknown counts.
 
 use crate::core::Ingest;
-use crate::error::{Error, Refusal, chain};
+use crate::error::{Error, Refusal};
 use crate::problems::JsonBody;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -90,7 +90,7 @@ async fn signal(ingest: &Ingest, signal: Signal) {
     match tokio::time::timeout(SIGNAL_TIMEOUT, publish).await {
         Ok(Ok(())) => metrics::counter!("photofinish_ingest_signals_total").increment(1),
         Ok(Err(error)) => {
-            tracing::warn!(attempt = %signal.attempt, error = chain(&error), "signal lost");
+            tracing::warn!(attempt = %signal.attempt, error = photofinish_runtime::error_chain(&error), "signal lost");
         }
         Err(_elapsed) => tracing::warn!(attempt = %signal.attempt, "signal lost: no confirm"),
     }

@@ -6,7 +6,7 @@
 use super::jobs::count;
 use crate::admission::Admitted;
 use crate::core::Ingest;
-use crate::error::{Error, Refusal, chain};
+use crate::error::{Error, Refusal};
 use crate::problems::decode;
 use photofinish_broker::{
     Disposition, Incoming, Outgoing, REJECTED_CODE, REJECTED_DETAIL, Target, is_ours,
@@ -61,7 +61,10 @@ impl Ingest {
         match told {
             Ok(()) => Disposition::Ack,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "a submission waits");
+                tracing::warn!(
+                    error = photofinish_runtime::error_chain(&error),
+                    "a submission waits"
+                );
                 again
             }
         }
@@ -139,7 +142,11 @@ impl Ingest {
                 Err(error.into())
             }
             Err(error) => {
-                tracing::warn!(error = chain(&error), kind, "not answered");
+                tracing::warn!(
+                    error = photofinish_runtime::error_chain(&error),
+                    kind,
+                    "not answered"
+                );
                 Ok(())
             }
             Ok(()) => Ok(()),

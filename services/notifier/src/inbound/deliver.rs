@@ -1,7 +1,7 @@
 //! `notifier.deliver`: one try of one delivery.
 
 use crate::core::Notifier;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{DeliveryDue, Receiver};
 use photofinish_jobstore::{
@@ -21,7 +21,7 @@ impl Notifier {
             Err(error) => {
                 return Disposition::DeadLetter {
                     code: "undecodable",
-                    reason: chain(&error),
+                    reason: photofinish_runtime::error_chain(&error),
                 };
             }
         };
@@ -46,13 +46,21 @@ impl Notifier {
         match self.attempt(&due, number).await {
             Ok(tried) => self.conclude(&due, number, tried).await,
             Err(error) if error.gives_up(incoming.attempt) => {
-                tracing::error!(delivery = due.delivery, error = chain(&error), "given up");
+                tracing::error!(
+                    delivery = due.delivery,
+                    error = photofinish_runtime::error_chain(&error),
+                    "given up"
+                );
                 let why = "it could not be prepared".to_owned();
                 self.conclude(&due, number, Tried::refused(self.clock.now(), why))
                     .await
             }
             Err(error) => {
-                tracing::warn!(delivery = due.delivery, error = chain(&error), "deliver");
+                tracing::warn!(
+                    delivery = due.delivery,
+                    error = photofinish_runtime::error_chain(&error),
+                    "deliver"
+                );
                 Error::again()
             }
         }
@@ -65,7 +73,11 @@ impl Notifier {
         if let (Next::Disable, Receiver::Endpoint { id }) = (next, &due.receiver) {
             // First, so that a crash in between asks the receiver once more instead of forgetting it.
             if let Err(error) = self.disable(&due.event.tenant, id).await {
-                tracing::warn!(endpoint = id, error = chain(&error), "disable an endpoint");
+                tracing::warn!(
+                    endpoint = id,
+                    error = photofinish_runtime::error_chain(&error),
+                    "disable an endpoint"
+                );
                 return Error::again();
             }
             tracing::info!(endpoint = id, tenant = %due.event.tenant, "disabled: it answered 410");
@@ -123,7 +135,11 @@ impl Notifier {
         };
         if let Err(error) = noted.await {
             // What the receiver has it has: the note is lost, not the webhook.
-            tracing::warn!(delivery = due.delivery, error = chain(&error), "note a try");
+            tracing::warn!(
+                delivery = due.delivery,
+                error = photofinish_runtime::error_chain(&error),
+                "note a try"
+            );
         }
     }
 
@@ -155,7 +171,7 @@ impl Notifier {
             Err(error) => {
                 tracing::debug!(
                     delivery = due.delivery,
-                    error = chain(&error),
+                    error = photofinish_runtime::error_chain(&error),
                     "no register"
                 );
                 false
@@ -170,7 +186,7 @@ impl Notifier {
             .unwrap_or_else(|error| {
                 tracing::warn!(
                     delivery = due.delivery,
-                    error = chain(&error),
+                    error = photofinish_runtime::error_chain(&error),
                     "read a delivery"
                 );
                 None

@@ -1,7 +1,7 @@
 //! `notifier.events`: a job event becomes a message on `photofinish.events` and one delivery for each receiver.
 
 use crate::core::Notifier;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::gate::Pace;
 use crate::receivers;
 use crate::views::event_id;
@@ -24,7 +24,7 @@ impl Notifier {
             Err(error) => {
                 return Disposition::DeadLetter {
                     code: "undecodable",
-                    reason: chain(&error),
+                    reason: photofinish_runtime::error_chain(&error),
                 };
             }
         };
@@ -41,7 +41,11 @@ impl Notifier {
             }
             Err(error) => {
                 count(kind, "error");
-                tracing::warn!(event = kind, error = chain(&error), "tell an event");
+                tracing::warn!(
+                    event = kind,
+                    error = photofinish_runtime::error_chain(&error),
+                    "tell an event"
+                );
                 error.disposition(incoming.attempt)
             }
         }
@@ -137,7 +141,7 @@ impl Notifier {
             .unwrap_or_else(|error: photofinish_jobstore::JobStoreError| {
                 tracing::warn!(
                     delivery = record.id,
-                    error = chain(&error),
+                    error = photofinish_runtime::error_chain(&error),
                     "note a delivery"
                 );
                 false

@@ -1,0 +1,8 @@
+//! The dispatcher as a process, against real servers and the emulator.
+
+#![expect(clippy::unwrap_used, reason = "a test that is not answered fails")]
+
+mod ending;
+#[expect(dead_code, reason = "shared with the suite of the fetcher")]
+mod house;
+mod submitting;

@@ -1,0 +1,183 @@
+//! The output server of a worker, and what a worker announces: as `contract::announcement` says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use photofinish_contract::announcement::{
+    Announcement, AnnouncementKind, ReadyOutput, Spent, Wanted,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::house::{Taken, WORKER};
+
+/// What was asked of the worker.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub greeted: bool,
+    pub rescue_asked: bool,
+    pub wanted: Option<Wanted>,
+    pub acknowledged: BTreeSet<String>,
+    /// GETs of outputs.
+    pub reads: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    files: Mutex<BTreeMap<String, Bytes>>,
+    token: Mutex<String>,
+    seen: Mutex<Seen>,
+}
+
+/// A worker's own port, ended with the test's runtime.
+#[derive(Debug)]
+pub struct RenderingWorker {
+    pub addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl RenderingWorker {
+    pub async fn start() -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let router = Router::new()
+            .route("/{worker}/attempts/{nonce}", get(greet))
+            .route(
+                "/{worker}/attempts/{nonce}/outputs/{name}",
+                get(read).delete(acknowledge),
+            )
+            .route("/{worker}/attempts/{nonce}/rescue", post(rescue))
+            .route("/{worker}/attempts/{nonce}/wanted", post(wanted))
+            .with_state(shared.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test has no runtime of ours around it"
+        )]
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { addr, shared })
+    }
+
+    /// What the fetcher is told of as the proxy's address, through `addr`.
+    pub fn template(addr: SocketAddr) -> String {
+        format!("http://{addr}/{{worker}}")
+    }
+
+    /// Renders: the file lies there from now on.
+    pub fn has(&self, taken: &Taken, index: u16, content: Bytes) -> ReadyOutput {
+        let item = format!("image{}", index + 1);
+        let output = ReadyOutput {
+            index,
+            name: format!("{index:04}-{item}.mp4"),
+            item,
+            bytes: content.len() as u64,
+            sha256: hex::encode(Sha256::digest(&content)),
+            duration_s: 1.0,
+        };
+        self.shared
+            .token
+            .lock()
+            .unwrap()
+            .clone_from(&taken.input.output_token);
+        let mut files = self.shared.files.lock().unwrap();
+        files.insert(output.name.clone(), content);
+        output
+    }
+
+    pub fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.shared.seen.lock().unwrap())
+    }
+}
+
+/// An announcement of a taken job.
+pub fn announcement(
+    taken: &Taken,
+    kind: AnnouncementKind,
+    outputs: Vec<ReadyOutput>,
+) -> Announcement {
+    Announcement {
+        kind,
+        run_id: taken.id.clone(),
+        nonce: taken.input.attempt.nonce.clone(),
+        worker_id: WORKER.to_owned(),
+        boot: "boot-1".to_owned(),
+        addresses: Vec::new(),
+        outputs,
+        rescued: Vec::new(),
+        errors: Vec::new(),
+        spent: Spent::default(),
+    }
+}
+
+impl Shared {
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let offered = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|text| text.to_str().ok());
+        offered == Some(&format!("Bearer {}", self.token.lock().unwrap()))
+    }
+}
+
+async fn greet(State(shared): State<Arc<Shared>>) -> StatusCode {
+    shared.seen.lock().unwrap().greeted = true;
+    StatusCode::OK
+}
+
+async fn read(
+    State(shared): State<Arc<Shared>>,
+    Path((_, _, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    shared.seen.lock().unwrap().reads += 1;
+    if !shared.admits(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let Some(content) = shared.files.lock().unwrap().get(&name).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let from = headers.get(header::RANGE).and_then(|range| {
+        let from = range
+            .to_str()
+            .ok()?
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?;
+        from.parse::<usize>().ok()
+    });
+    match from {
+        None => content.into_response(),
+        Some(from) => {
+            let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
+            let head = [(header::CONTENT_RANGE, range)];
+            (StatusCode::PARTIAL_CONTENT, head, content.slice(from..)).into_response()
+        }
+    }
+}
+
+async fn acknowledge(
+    State(shared): State<Arc<Shared>>,
+    Path((_, _, name)): Path<(String, String, String)>,
+    headers: HeaderMap,
+) -> StatusCode {
+    if !shared.admits(&headers) {
+        return StatusCode::UNAUTHORIZED;
+    }
+    shared.files.lock().unwrap().remove(&name);
+    shared.seen.lock().unwrap().acknowledged.insert(name);
+    StatusCode::NO_CONTENT
+}
+
+async fn rescue(State(shared): State<Arc<Shared>>) -> StatusCode {
+    shared.seen.lock().unwrap().rescue_asked = true;
+    StatusCode::ACCEPTED
+}
+
+async fn wanted(State(shared): State<Arc<Shared>>, body: Bytes) -> StatusCode {
+    shared.seen.lock().unwrap().wanted = serde_json::from_slice(&body).ok();
+    StatusCode::NO_CONTENT
+}
