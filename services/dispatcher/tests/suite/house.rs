@@ -164,7 +164,7 @@ impl House {
         };
         for (variable, value) in &self.env {
             let others = |section: &&str| variable.starts_with(&format!("PHOTOFINISH__{section}"));
-            if !sections.iter().any(|section| others(section)) {
+            if !sections.iter().any(others) {
                 spec = spec.env(variable, value);
             }
         }

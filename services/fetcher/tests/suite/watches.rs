@@ -9,7 +9,7 @@ use photofinish_contract::messages::{Heard, PartReady, Signal};
 use photofinish_jobstore::JobStore;
 use photofinish_kit::{RedisServer, wait_for};
 use photofinish_model::part::{Part, Phase};
-use photofinish_model::{Code, Fault, JobId, JobStatus, Priority};
+use photofinish_model::{Code, Fault, JobId, JobStatus, Priority, SlotName};
 use serde_json::json;
 
 use crate::house::{ENDPOINT, House, SOON, Taken};
@@ -131,8 +131,8 @@ async fn many_failed_items_are_reported_all_the_same() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// FLUSHALL while an attempt is in flight: its watch puts record, slot and deadline back, and a
-/// copy of the part's message posts nothing.
+/// FLUSHALL while an attempt is in flight: its watch puts record and slot back, and a copy of the
+/// part's message posts nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_redis_submits_nothing_twice() -> anyhow::Result<()> {
     let redis = RedisServer::start().await?;
@@ -186,6 +186,9 @@ async fn an_emptied_redis_submits_nothing_twice() -> anyhow::Result<()> {
     taken_up
         .await
         .map_err(|error| error.context(house.logs()))?;
+    let slots = house.jobstore.slots(ENDPOINT).await?;
+    let slot = SlotName::from(&taken.input.attempt).to_string();
+    assert!(slots.iter().any(|held| held.name == slot), "{slots:?}");
     finish(&house, &worker, &taken).await?;
     let end = house.end(&job, 1).await?;
     assert_eq!(end.status, JobStatus::Completed, "{}", house.logs());
