@@ -15,7 +15,8 @@ fi
 scripts/servers.sh start $dir
 
 if cargo nextest --version >/dev/null 2>&1; then
-  cargo nextest run --workspace
+  if [ -n "${CI:-}" ]; then profile=ci; else profile=default; fi
+  cargo nextest run --workspace --profile "$profile"
   cargo test --workspace --doc --quiet
 else
   cargo test --workspace
