@@ -2,14 +2,16 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint fmt test demo up down bench generate servers servers-stop demo-build
+.PHONY: help lint fmt test interop demo up down bench generate servers servers-stop demo-build
+# Of lint, test and interop; the demo and the benchmarks always run optimised.
+export PROFILE ?= dev
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 lint: ## formatting, clippy, dependency rules, the house style; warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --profile $(PROFILE) -- -D warnings
 	scripts/cargo-deny.sh check bans licenses sources
 	scripts/lint.sh
 
@@ -18,6 +20,9 @@ fmt: ## format everything
 
 test: ## every test of the workspace against real servers, which it starts and stops
 	scripts/test.sh
+
+interop: ## RunPod's official SDKs, newest, against the emulator and the worker
+	scripts/interop.sh test
 
 servers: ## start RabbitMQ and Redis for tests (data under .dev/test)
 	scripts/servers.sh start .dev/test
@@ -38,8 +43,9 @@ down: ## stop what `up` started, also after a crash
 	test -x target/demo/photofinish-demo || $(MAKE) demo-build
 	target/demo/photofinish-demo down
 
-bench: ## measure
-	cargo bench --workspace
+bench: demo-build ## measure, against other people's programs in the same run; results in target/bench/results.json
+	scripts/interop.sh install
+	cargo bench --profile demo --workspace --bench worker_protocol
 
 generate: ## write docs/contracts and what else is generated
 	scripts/generate.sh

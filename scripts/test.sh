@@ -3,9 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=.dev/test
+profile=${PROFILE:-dev}
 
 # Tests start the services as processes of their own.
-cargo build --workspace --bins
+cargo build --workspace --bins --profile "$profile"
 
 if [ "$(scripts/servers.sh status $dir | grep -c ' runs, pid')" -lt 2 ]; then
   trap 'scripts/servers.sh clean $dir' EXIT
@@ -15,9 +16,10 @@ fi
 scripts/servers.sh start $dir
 
 if cargo nextest --version >/dev/null 2>&1; then
-  if [ -n "${CI:-}" ]; then profile=ci; else profile=default; fi
-  cargo nextest run --workspace --profile "$profile"
-  cargo test --workspace --doc --quiet
+  if [ -n "${CI:-}" ]; then tries=ci; else tries=default; fi
+  cargo nextest run --workspace --cargo-profile "$profile" --profile "$tries"
+  cargo test --workspace --profile "$profile" --doc --quiet
 else
-  cargo test --workspace
+  # The SDKs of others are `make interop`'s.
+  cargo test --workspace --profile "$profile" --exclude photofinish-interop
 fi

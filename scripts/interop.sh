@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# RunPod's official SDKs against our emulator and our worker.
+#
+# usage: interop.sh install    get the newest Python SDK (PyPI) and, where node is, the JavaScript SDK (npm)
+#        interop.sh test       install, build, run the suite
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=.dev/interop
+package=photofinish-interop
+
+has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
+
+install() {
+  mkdir -p $dir
+  if [ ! -x $dir/venv/bin/python ]; then
+    python3 -m venv $dir/venv 2>/dev/null || {
+      rm -rf $dir/venv
+      echo "python3 with venv and pip is missing; install it with: sudo apt-get install -y python3-venv" >&2
+      exit 1
+    }
+  fi
+  # Newest each time, unless the network is away and one is there already.
+  $dir/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade runpod ||
+    $dir/venv/bin/python -c 'import runpod'
+  if has_node; then
+    npm install --silent --no-audit --no-fund --prefix $dir runpod-sdk@latest || [ -d $dir/node_modules/runpod-sdk ]
+  fi
+  echo "SDKs: runpod $($dir/venv/bin/python -m pip list 2>/dev/null | awk '$1 == "runpod" { print $2 }') (Python)," \
+    "$(has_node && node -p "'runpod-sdk ' + require('./$dir/node_modules/runpod-sdk/package.json').version" || echo none) (JavaScript)" >&2
+}
+
+run() {
+  local profile=${PROFILE:-dev} filter=() skip=()
+  if ! has_node; then
+    echo "############################################################" >&2
+    echo "# node is not there: RunPod's JavaScript SDK is NOT tested. " >&2
+    echo "############################################################" >&2
+    filter=(-E 'not test(javascript_)')
+    skip=(--skip javascript_)
+  fi
+  # Of the whole workspace, so that nothing is built twice for other features.
+  cargo build --workspace --bins --profile "$profile"
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --cargo-profile "$profile" --ignore-default-filter --test interop "${filter[@]}"
+  else
+    cargo test --workspace --profile "$profile" --test interop -- "${skip[@]}"
+  fi
+}
+
+case ${1:-test} in
+  install) install ;;
+  test) install; run ;;
+  *) sed -n '3,6p' "$0"; exit 2 ;;
+esac

@@ -1,0 +1,267 @@
+//! Our worker against the official Python SDK's, both in this run, alternating, against the same small server.
+//!
+//! | ratio | from | to | goal |
+//! |---|---|---|---|
+//! | `worker_start_ratio` | start of the process | its first job-take | ≥ 20 |
+//! | `worker_handout_to_result_ratio` | job handed out | result of an empty job | ≥ 10 |
+//! | `worker_next_take_ratio` | result | next job-take | ≥ 50 |
+//!
+//! A ratio is the SDK's median by ours. Ours is the whole `photofinish-worker`, which for an attempt without items
+//! makes its directories, announces and reports; the SDK's handler returns `{}`.
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints, and has no runtime of ours"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use photofinish_contract::attempt_input::{AttemptInput, Work};
+use photofinish_contract::request::Fit;
+use photofinish_interop::{SOON, python, script};
+use photofinish_kit::binary;
+use photofinish_model::{AttemptRef, JobId, Nonce};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc};
+
+/// Starts of each worker.
+const ROUNDS: usize = 7;
+/// Jobs in each round.
+const JOBS: usize = 5;
+/// More is never open at once.
+const MOMENTS_MAX: usize = 1024;
+const HOLD: Duration = Duration::from_secs(20);
+
+/// RunPod's queue with moments written down.
+struct Stub {
+    base: String,
+    takes: mpsc::Receiver<Instant>,
+    results: mpsc::Receiver<Instant>,
+    jobs: mpsc::Sender<Value>,
+}
+
+struct Shared {
+    takes: mpsc::Sender<Instant>,
+    results: mpsc::Sender<Instant>,
+    jobs: Mutex<mpsc::Receiver<Value>>,
+}
+
+impl Stub {
+    async fn start() -> anyhow::Result<Self> {
+        let (takes_in, takes) = mpsc::channel(MOMENTS_MAX);
+        let (results_in, results) = mpsc::channel(MOMENTS_MAX);
+        let (jobs, jobs_out) = mpsc::channel(MOMENTS_MAX);
+        let shared = Arc::new(Shared {
+            takes: takes_in,
+            results: results_in,
+            jobs: Mutex::new(jobs_out),
+        });
+        let stop = || async {
+            tokio::time::sleep(HOLD).await;
+            StatusCode::NO_CONTENT
+        };
+        let router = Router::new()
+            .route("/job-take/{worker}", get(take))
+            .route("/job-stop/{worker}", get(stop))
+            .route("/ping/{worker}", get(|| async {}))
+            .route("/job-done/{worker}/{job}", post(done))
+            .with_state(shared);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}", listener.local_addr()?);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self {
+            base,
+            takes,
+            results,
+            jobs,
+        })
+    }
+
+    async fn next_take(&mut self) -> anyhow::Result<Instant> {
+        let take = tokio::time::timeout(SOON, self.takes.recv()).await;
+        take.context("a job-take in time")?.context("a job-take")
+    }
+
+    async fn next_result(&mut self) -> anyhow::Result<Instant> {
+        let result = tokio::time::timeout(SOON, self.results.recv()).await;
+        result.context("a result in time")?.context("a result")
+    }
+}
+
+async fn take(State(shared): State<Arc<Shared>>) -> Response {
+    let _measured = shared.takes.try_send(Instant::now());
+    let job = tokio::time::timeout(HOLD, async { shared.jobs.lock().await.recv().await }).await;
+    match job {
+        Ok(Some(job)) => Json(job).into_response(),
+        Ok(None) | Err(_) => StatusCode::NO_CONTENT.into_response(),
+    }
+}
+
+async fn done(State(shared): State<Arc<Shared>>, body: String) -> StatusCode {
+    let arrived = Instant::now();
+    let body: Value = serde_json::from_str(&body).unwrap_or_default();
+    if body["status"] != "IN_PROGRESS" {
+        let _measured = shared.results.try_send(arrived);
+    }
+    StatusCode::OK
+}
+
+/// What was measured of one worker.
+#[derive(Default)]
+struct Measured {
+    start: Vec<Duration>,
+    handout_to_result: Vec<Duration>,
+    next_take: Vec<Duration>,
+}
+
+async fn round(
+    measured: &mut Measured,
+    start: impl Fn(&str, &Path) -> std::io::Result<Child>,
+    job: &Value,
+) -> anyhow::Result<()> {
+    let mut stub = Stub::start().await?;
+    let dir = tempfile::tempdir()?;
+    let begun = Instant::now();
+    let mut worker = start(&stub.base, dir.path())?;
+    measured.start.push(stub.next_take().await? - begun);
+    for n in 0..JOBS {
+        let mut job = job.clone();
+        job["id"] = json!(format!("job-{n}-u1"));
+        let handed = Instant::now();
+        stub.jobs.try_send(job).context("hand out a job")?;
+        let result = stub.next_result().await?;
+        measured.handout_to_result.push(result - handed);
+        measured
+            .next_take
+            .push(stub.next_take().await?.saturating_duration_since(result));
+    }
+    worker.kill().await?;
+    Ok(())
+}
+
+fn environment(base: &str) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (
+            "RUNPOD_WEBHOOK_GET_JOB",
+            format!("{base}/job-take/$ID?gpu=x"),
+        ),
+        (
+            "RUNPOD_WEBHOOK_POST_OUTPUT",
+            format!("{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=x"),
+        ),
+        (
+            "RUNPOD_WEBHOOK_POST_STREAM",
+            format!("{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=x"),
+        ),
+        (
+            "RUNPOD_WEBHOOK_PING",
+            format!("{base}/ping/$RUNPOD_POD_ID?gpu=x"),
+        ),
+        ("RUNPOD_AI_API_KEY", "key".to_owned()),
+        ("RUNPOD_POD_ID", "pod1".to_owned()),
+        ("RUNPOD_ENDPOINT_ID", "ep1".to_owned()),
+        ("RUNPOD_PING_INTERVAL", "10000".to_owned()),
+        ("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true".to_owned()),
+        ("RUNPOD_SKIP_GPU_CHECK", "true".to_owned()),
+        ("HTTP_PORT", "0".to_owned()),
+    ])
+}
+
+fn command(program: &Path, base: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .envs(environment(base))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// An attempt with nothing to render.
+fn empty_attempt() -> anyhow::Result<Value> {
+    let input = AttemptInput {
+        photofinish: 1,
+        attempt: AttemptRef {
+            tenant: "acme".parse()?,
+            job: JobId::from_random(1),
+            run: 1,
+            part: 0,
+            attempt: 1,
+            nonce: Nonce::from_random(7),
+        },
+        work: Work::Img2vid {
+            frame_rate: 10.0,
+            width: 320,
+            height: 180,
+            fit: Fit::Cover,
+            items: Vec::new(),
+        },
+        output_token: "secret".to_owned(),
+        signal_url: None,
+        budget_s: 600.0,
+        linger_s: 60.0,
+        first_contact_s: 60.0,
+        rescue_reserve_s: 60.0,
+        rescue: Vec::new(),
+        report_put_url: "http://127.0.0.1:9/report".to_owned(),
+    };
+    Ok(json!({"input": serde_json::to_value(input)?}))
+}
+
+fn median(of: &[Duration]) -> f64 {
+    let mut sorted = of.to_vec();
+    sorted.sort();
+    sorted
+        .get(sorted.len() / 2)
+        .map_or(0.0, |middle| middle.as_secs_f64() * 1000.0)
+}
+
+fn row(name: &str, goal: f64, sdk: &[Duration], ours: &[Duration]) -> Value {
+    let (sdk, ours) = (median(sdk), median(ours));
+    let ratio = sdk / ours;
+    println!("{name:32} {sdk:>10.2} {ours:>10.3} {ratio:>8.1}x   goal {goal}x");
+    json!({"sdk_ms": sdk, "ours_ms": ours, "ratio": ratio, "goal": goal})
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let (python, handler) = (python()?, script("python/empty.py"));
+    let worker = binary("photofinish-worker")?;
+    let (mut sdk, mut ours) = (Measured::default(), Measured::default());
+    let attempt = empty_attempt()?;
+    for _ in 0..ROUNDS {
+        let start = |base: &str, _: &Path| command(&python, base).arg("-u").arg(&handler).spawn();
+        round(&mut sdk, start, &json!({"input": {"empty": true}}))
+            .await
+            .context("the SDK's worker")?;
+        let start = |base: &str, dir: &Path| {
+            command(&worker, base)
+                .env("WORK_DIR", dir.join("work"))
+                .env("OUTPUT_DIR", dir.join("output"))
+                .spawn()
+        };
+        round(&mut ours, start, &attempt)
+            .await
+            .context("our worker")?;
+    }
+    println!("{:32} {:>10} {:>10}", "median, ms", "SDK", "ours");
+    let results = json!({
+        "worker_start_ratio": row("worker_start_ratio", 20.0, &sdk.start, &ours.start),
+        "worker_handout_to_result_ratio": row(
+            "worker_handout_to_result_ratio", 10.0, &sdk.handout_to_result, &ours.handout_to_result),
+        "worker_next_take_ratio": row("worker_next_take_ratio", 50.0, &sdk.next_take, &ours.next_take),
+    });
+    photofinish_interop::write_results("worker_protocol", results)
+}
