@@ -3,15 +3,13 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help lint fmt test interop demo up down bench generate servers servers-stop demo-build
-# Of lint, test and interop; the demo and the benchmarks always run optimised.
-export PROFILE ?= dev
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 lint: ## formatting, clippy, dependency rules, the house style; warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --profile $(PROFILE) -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 	scripts/cargo-deny.sh check bans licenses sources
 	scripts/lint.sh
 
@@ -31,7 +29,7 @@ servers-stop: ## stop them and delete their data
 	scripts/servers.sh clean .dev/test
 
 demo-build:
-	cargo build --profile demo --workspace --bins
+	cargo build --profile demo --bins $(addprefix --package photofinish-,ingest dispatcher fetcher notifier worker cli runpod-sim kit demo)
 
 demo: demo-build ## the main job, end to end: services, servers and an emulated RunPod; at most 3 minutes after the build
 	target/demo/photofinish-demo demo
@@ -43,9 +41,10 @@ down: ## stop what `up` started, also after a crash
 	test -x target/demo/photofinish-demo || $(MAKE) demo-build
 	target/demo/photofinish-demo down
 
-bench: demo-build ## measure, against other people's programs in the same run; results in target/bench/results.json
+bench: ## measure, against other people's programs in the same run; results in target/bench/results.json
 	scripts/interop.sh install
-	cargo bench --profile demo --workspace --bench worker_protocol
+	cargo build --profile bench --workspace --bins
+	cargo bench --workspace --bench worker_protocol
 
 generate: ## write docs/contracts and what else is generated
 	scripts/generate.sh

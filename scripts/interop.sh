@@ -30,7 +30,7 @@ install() {
 }
 
 run() {
-  local profile=${PROFILE:-dev} filter=() skip=()
+  local filter=() skip=()
   if ! has_node; then
     echo "############################################################" >&2
     echo "# node is not there: RunPod's JavaScript SDK is NOT tested. " >&2
@@ -39,11 +39,11 @@ run() {
     skip=(--skip javascript_)
   fi
   # Of the whole workspace, so that nothing is built twice for other features.
-  cargo build --workspace --bins --profile "$profile"
+  cargo build --workspace --bins
   if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace --cargo-profile "$profile" --ignore-default-filter --test interop "${filter[@]}"
+    cargo nextest run --workspace --ignore-default-filter --test interop "${filter[@]}"
   else
-    cargo test --workspace --profile "$profile" --test interop -- "${skip[@]}"
+    cargo test --workspace --test interop -- "${skip[@]}"
   fi
 }
 

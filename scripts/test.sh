@@ -3,10 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=.dev/test
-profile=${PROFILE:-dev}
 
 # Tests start the services as processes of their own.
-cargo build --workspace --bins --profile "$profile"
+cargo build --workspace --bins
 
 if [ "$(scripts/servers.sh status $dir | grep -c ' runs, pid')" -lt 2 ]; then
   trap 'scripts/servers.sh clean $dir' EXIT
@@ -16,10 +15,10 @@ fi
 scripts/servers.sh start $dir
 
 if cargo nextest --version >/dev/null 2>&1; then
-  if [ -n "${CI:-}" ]; then tries=ci; else tries=default; fi
-  cargo nextest run --workspace --cargo-profile "$profile" --profile "$tries"
-  cargo test --workspace --profile "$profile" --doc --quiet
+  if [ -n "${CI:-}" ]; then profile=ci; else profile=default; fi
+  cargo nextest run --workspace --profile "$profile"
+  cargo test --workspace --doc --quiet
 else
   # The SDKs of others are `make interop`'s.
-  cargo test --workspace --profile "$profile" --exclude photofinish-interop
+  cargo test --workspace --exclude photofinish-interop
 fi
