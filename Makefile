@@ -41,10 +41,11 @@ down: ## stop what `up` started, also after a crash
 	test -x target/demo/photofinish-demo || $(MAKE) demo-build
 	target/demo/photofinish-demo down
 
+measured := --package photofinish-worker --package photofinish-interop
 bench: ## measure, against other people's programs in the same run; results in target/bench/results.json
 	scripts/interop.sh install
-	cargo build --profile bench --workspace --bins
-	cargo bench --workspace --bench worker_protocol
+	cargo build --profile bench $(measured) --bins
+	cargo bench $(measured) --bench worker_protocol
 
 generate: ## write docs/contracts and what else is generated
 	scripts/generate.sh

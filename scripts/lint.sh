@@ -55,6 +55,11 @@ breach "a test sleeps for a guess; wait for the state, or say '// paced: why' on
     /^#\[cfg\(test\)\]/ { test = 1 }
     test && $0 ~ paced && $0 !~ /\/\/ paced: ./ { print FILENAME ":" FNR ": " $0 }' || true)
 
+breach "names a test that is not there" < <(
+  functions=$(echo "$rust" | xargs -r grep -ohE '\bfn [a-z0-9_]+' -- | sed 's/^fn //' | sort -u)
+  { grep -oE '`[a-z0-9_]+`' docs/runpod-compat.md || true; } | tr -d '`' | { grep _ || true; } | sort -u |
+    comm -23 - <(echo "$functions") | sed 's/^/docs\/runpod-compat.md: /')
+
 if [ "$breaches" -gt 0 ]; then
   echo "$breaches breaches of the house style" >&2
   exit 1

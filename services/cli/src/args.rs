@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use crate::client::Client;
+pub(crate) use crate::endpoint_args::{DeleteArgs, EndpointArgs, EndpointCommand, RolloutArgs};
 use crate::error::CliError;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -11,7 +12,8 @@ use url::Url;
 #[command(name = "photofinish", version, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 it went well · 1 the job failed or the service refused · \
-                        2 the command was wrong · 3 the service cannot be reached"
+                        2 `endpoint diff` found a difference · 3 the service cannot be reached · \
+                        64 the command was wrong"
 )]
 pub struct Args {
     /// Where the service answers
@@ -101,6 +103,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// The RunPod endpoint on which workers run (RunPod's key)
+    Endpoint(EndpointArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -257,6 +261,12 @@ mod tests {
             "webhooks delete whe_1",
             "tenants create acme",
             "keys create acme",
+            "endpoint diff",
+            "endpoint --file e.toml apply --yes --json",
+            "endpoint health --id ep1",
+            "endpoint jobs a b --cancel",
+            "endpoint rollout --image o/w:2 --timeout 60",
+            "endpoint delete --confirm worker --now",
             "--url http://host:1 --api-key k get job_1",
         ] {
             assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -270,10 +280,13 @@ mod tests {
             "submit",
             "fetch job_1",
             "list --metadata order",
+            "endpoint",
+            "endpoint jobs --cancel",
+            "endpoint rollout",
             "--url nonsense list",
         ] {
             let error = parse(line).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.use_stderr(), "{line}");
         }
     }
 
@@ -306,7 +319,7 @@ mod tests {
             ..args
         };
         let error = args.tenant_client().unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), 64);
         assert!(error.to_string().contains("PHOTOFINISH_API_KEY"), "{error}");
     }
 }

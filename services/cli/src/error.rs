@@ -1,12 +1,14 @@
 //! What can go wrong, which exit code that is, and what to do next.
 
+use crate::endpoint_error::EndpointError;
 use photofinish_model::JobStatus;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-const FAILED: u8 = 1;
-const USAGE: u8 = 2;
-const UNREACHABLE: u8 = 3;
+pub(crate) const FAILED: u8 = 1;
+/// The command was wrong: `EX_USAGE` of sysexits, since 2 is the difference that `endpoint diff` found.
+pub const USAGE: u8 = 64;
+pub(crate) const UNREACHABLE: u8 = 3;
 
 /// Why a command did not go well.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,9 @@ pub(crate) enum CliError {
     /// The HTTP client cannot be built: no CA certificates, most often.
     #[error("build the HTTP client (are CA certificates installed?)")]
     Client(#[source] reqwest::Error),
+    /// About the RunPod endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
 }
 
 /// A problem document, read leniently: a newer service may have codes that this version does not know.
@@ -109,7 +114,7 @@ impl std::fmt::Display for ProblemDoc {
 }
 
 impl CliError {
-    /// 1 the job failed or was refused, 2 usage, 3 cannot reach the service.
+    /// 1 the job failed or was refused, 3 cannot reach the service, 64 usage.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Problem(_)
@@ -121,6 +126,7 @@ impl CliError {
             Self::NoKey { .. } | Self::Request { .. } | Self::NotJson { .. } | Self::Usage(_) => {
                 USAGE
             }
+            Self::Endpoint(error) => error.exit_code(),
             Self::Foreign { .. }
             | Self::Unreachable { .. }
             | Self::Gone { .. }
@@ -155,6 +161,11 @@ impl CliError {
                 variable: "PHOTOFINISH_API_KEY",
                 ..
             } => "An operator makes keys: `photofinish keys create TENANT`.",
+            Self::NoKey {
+                variable: "RUNPOD_API_KEY",
+                ..
+            } => "RunPod's console makes keys, under Settings.",
+            Self::Endpoint(error) => return error.next_step(),
             Self::NoKey { .. } => "It is the deployment's `auth.operator_key`.",
             Self::Download { .. } => "Fetch again: it goes on where it stopped.",
             Self::JobEnded { .. }
@@ -184,7 +195,8 @@ impl CliError {
             | Self::File { .. }
             | Self::Download { .. }
             | Self::Output(_)
-            | Self::Client(_) => false,
+            | Self::Client(_)
+            | Self::Endpoint(_) => false,
         }
     }
 }
@@ -244,7 +256,7 @@ mod tests {
         };
         assert_eq!(ended.exit_code(), 1);
         assert!(ended.next_step().unwrap().contains("photofinish retry j"));
-        assert_eq!(CliError::Usage("x".into()).exit_code(), 2);
+        assert_eq!(CliError::Usage("x".into()).exit_code(), 64);
         assert_eq!(
             CliError::Gone {
                 url: "u".into(),

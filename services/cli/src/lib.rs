@@ -1,35 +1,42 @@
-//! The command line `photofinish`: submits jobs, follows them, fetches their outputs, and makes tenants and keys.
+//! The command line `photofinish`: submits jobs, follows them, fetches their outputs, makes tenants and keys, and
+//! keeps the RunPod endpoint as its file says.
 //!
 //! Nouns: [`Args`] is what was typed; a *client* makes one HTTP call and reads its answer or its problem document;
 //! a *command* is one file under `commands`; *render* turns answers into tables, purely.
 //!
-//! Guarantee: everything goes through the public HTTP API (contract, section 2), so nothing here needs credentials
-//! of RabbitMQ, Redis or S3. `--json` prints the service's own answer. Exit codes: 0 it went well, 1 the job failed
-//! or the service refused, 2 the command was wrong, 3 the service cannot be reached.
+//! Guarantee: everything goes through the public HTTP API (contract, section 2), and `endpoint` through RunPod's, so
+//! nothing here needs credentials of RabbitMQ, Redis or S3. `--json` prints the service's own answer. Exit codes: 0 it
+//! went well, 1 the job failed or the service refused, 2 `endpoint diff` found a difference, 3 the service cannot be
+//! reached, 64 the command was wrong.
 //!
 //! Not for: deciding anything. What is allowed, the service says.
 
 mod args;
 mod client;
 mod commands;
+mod endpoint_args;
+mod endpoint_error;
 mod error;
 mod output;
 mod render;
+mod verdict;
 
 pub use args::Args;
+pub use error::USAGE;
 
 use args::{Command, KeysCommand, TenantsCommand, WebhooksCommand};
 use client::Client;
 use error::CliError;
 use output::Output;
 use std::process::ExitCode;
+use verdict::Verdict;
 
 /// Does what was typed; says on standard error what went wrong and what to do next.
 pub async fn run(args: Args) -> ExitCode {
     let mut output = Output::standard(args.json);
     let done = dispatch(&args, &mut output).await;
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(verdict) => verdict.exit_code(),
         Err(error) => {
             Output::complain(&error);
             ExitCode::from(error.exit_code())
@@ -37,8 +44,9 @@ pub async fn run(args: Args) -> ExitCode {
     }
 }
 
-async fn dispatch(args: &Args, output: &mut Output) -> Result<(), CliError> {
-    match &args.command {
+async fn dispatch(args: &Args, output: &mut Output) -> Result<Verdict, CliError> {
+    let done = match &args.command {
+        Command::Endpoint(args) => return commands::endpoint::run(args, output).await,
         Command::Submit(what) => commands::jobs::submit(&args.tenant_client()?, what, output).await,
         Command::Estimate { file } => {
             commands::jobs::estimate(&args.tenant_client()?, file, output).await
@@ -64,7 +72,8 @@ async fn dispatch(args: &Args, output: &mut Output) -> Result<(), CliError> {
         Command::Keys {
             command: KeysCommand::Create { tenant },
         } => commands::admin::create_key(&args.operator_client()?, tenant, output).await,
-    }
+    };
+    done.map(|()| Verdict::Well)
 }
 
 async fn webhooks(

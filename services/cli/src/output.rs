@@ -53,6 +53,15 @@ impl Output {
         } else {
             text(value)
         };
+        self.write(&shown)
+    }
+
+    /// Something to read before the answer; none with JSON.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { self.write(text) }
+    }
+
+    fn write(&mut self, shown: &str) -> Result<(), CliError> {
         match self
             .out
             .write_all(shown.as_bytes())

@@ -35,7 +35,10 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .s3
         .settings()
         .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
-    let client = ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key);
+    let client = ClientSettings {
+        submit_breaker: config.breaker,
+        ..ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key)
+    };
     let core = Arc::new(Core {
         publisher: broker.publisher(),
         broker,

@@ -4,11 +4,17 @@ use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
 use photofinish_model::plan::PlanPolicy;
 use photofinish_objects::config::S3Section;
+use photofinish_runpod::client::BreakerPolicy;
 use photofinish_runtime::Service;
 use photofinish_runtime::config::de;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
+
+/// RunPod's least `executionTimeout`.
+const EXECUTION_MIN: Duration = Duration::from_secs(5);
+/// RunPod's greatest `ttl`.
+const TTL_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// The service with its embedded defaults.
 pub fn service() -> Service<Settings> {
@@ -60,6 +66,11 @@ pub struct RunPodSection {
     pub execution_timeout: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "queue_wait_max_s")]
     pub queue_wait_max: Duration,
+    pub breaker_failures_max: u32,
+    #[serde(deserialize_with = "de::seconds", rename = "breaker_open_min_s")]
+    pub breaker_open_min: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "breaker_open_max_s")]
+    pub breaker_open_max: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,6 +139,8 @@ pub struct Config {
     pub endpoint_id: String,
     /// Attempts in flight there at most.
     pub capacity: u32,
+    /// When submits give the endpoint a rest.
+    pub breaker: BreakerPolicy,
     /// RunPod ends an attempt after this.
     pub execution_timeout: Duration,
     /// The longest wait in RunPod's queue.
@@ -167,6 +180,16 @@ impl Config {
         if runpod.api_key.expose_secret().is_empty() {
             errors.push("runpod.api_key: must be set (RUNPOD_API_KEY)".to_owned());
         }
+        if runpod.breaker_open_min.is_zero() || runpod.breaker_open_min > runpod.breaker_open_max {
+            errors.push(
+                "runpod.breaker_open_min_s: must be above 0 and not above runpod.breaker_open_max_s"
+                    .to_owned(),
+            );
+        }
+        errors.extend(beyond_runpod(
+            runpod.execution_timeout,
+            runpod.queue_wait_max,
+        ));
         let needed = settings.race.linger + settings.race.rescue_reserve;
         if runpod.execution_timeout < needed {
             errors.push(
@@ -186,6 +209,11 @@ impl Config {
             Ok(tokens) if errors.is_empty() => Ok(Self {
                 endpoint_id: runpod.endpoint_id.clone(),
                 capacity,
+                breaker: BreakerPolicy {
+                    failures_max: runpod.breaker_failures_max,
+                    open_min: runpod.breaker_open_min,
+                    open_max: runpod.breaker_open_max,
+                },
                 execution_timeout: runpod.execution_timeout,
                 queue_wait_max: runpod.queue_wait_max,
                 linger: settings.race.linger,
@@ -215,7 +243,40 @@ impl Config {
     }
 }
 
+/// RunPod refuses every submit whose policy is out of its ranges.
+fn beyond_runpod(execution: Duration, queue_wait: Duration) -> Vec<String> {
+    let mut errors = Vec::new();
+    if execution < EXECUTION_MIN {
+        errors.push("runpod.execution_timeout_s: RunPod takes no less than 5 s".to_owned());
+    }
+    if crate::submitting::ttl(execution, queue_wait) > TTL_MAX {
+        errors.push(
+            "runpod.queue_wait_max_s, runpod.execution_timeout_s: together, with 10 min of grace, \
+             RunPod takes no more than 7 days"
+                .to_owned(),
+        );
+    }
+    errors
+}
+
 fn public_url(text: &str) -> Option<String> {
     let trimmed = text.trim_end_matches('/');
     (!trimmed.is_empty()).then(|| trimmed.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runpod_would_refuse_is_refused_at_the_start() {
+        let faults = |execution_s, queue_wait_s| {
+            let [execution, queue_wait] = [execution_s, queue_wait_s].map(Duration::from_secs);
+            beyond_runpod(execution, queue_wait).len()
+        };
+        let week = 7 * 24 * 3600;
+        assert_eq!(faults(1800, 3600), 0);
+        assert_eq!((faults(4, 3600), faults(5, 3600)), (1, 0));
+        assert_eq!((faults(600, week - 1200), faults(601, week - 1200)), (0, 1));
+    }
 }

@@ -74,6 +74,10 @@ impl Core {
     /// A message to submit, the slot (its nonce) that is held for it, and its lane.
     async fn next_part(&self) -> Result<Option<(Held, Nonce, LaneGrant)>, Error> {
         let endpoint = &self.config.endpoint_id;
+        if self.runpod.submits_refused_for(endpoint).is_some() {
+            // Parts stay in their lanes, in order, rather than go round the tiers one by one.
+            return Ok(None);
+        }
         loop {
             let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
             let ask = GrantAsk {
@@ -276,7 +280,7 @@ impl Core {
             input: serde_json::to_value(&input)?,
             webhook: self.hook_url(attempt),
             execution_timeout: config.execution_timeout,
-            ttl: config.queue_wait_max + config.execution_timeout + TTL_GRACE,
+            ttl: ttl(config.execution_timeout, config.queue_wait_max),
         })
     }
 
@@ -373,6 +377,13 @@ impl Core {
             }
         }
     }
+}
+
+/// How long RunPod keeps a run at all: never less than it may wait and take.
+pub fn ttl(execution: Duration, queue_wait: Duration) -> Duration {
+    queue_wait
+        .saturating_add(execution)
+        .saturating_add(TTL_GRACE)
 }
 
 fn refused_pause(tries: u32) -> Duration {

@@ -3,18 +3,21 @@
 use crate::config::{Config, Settings};
 use crate::core::Core;
 use crate::hub::Hub;
+use crate::routes::Routes;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
+use photofinish_outbound::Guard;
 use photofinish_runpod::client::{Client, ClientSettings};
+use photofinish_runpod::direct::DirectPorts;
 use photofinish_runpod::proxy::WorkerProxy;
 use photofinish_runtime::Context;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// The longest wait for a connection to a worker.
+/// The longest wait for a connection to the proxy.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Signals that may wait before the oldest is dropped.
 const SIGNALS_MAX: u32 = 10_000;
@@ -37,12 +40,15 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
     let client = ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key);
     let proxy = WorkerProxy::new(&settings.runpod.proxy_url, CONNECT, config.stall_max);
+    let proxy = proxy.context("set up RunPod's proxy: see runpod.proxy_url")?;
+    let direct = DirectPorts::new(config.direct_connect_timeout, config.stall_max);
+    let guard = Guard::new(config.workers.clone());
     let core = Arc::new(Core {
         publisher: broker.publisher(),
         jobstore: JobStore::connect(&redis).context("set up Redis")?,
         objects: Objects::connect(&s3).context("set up S3")?,
         runpod: Client::new(client).context("set up RunPod's client")?,
-        proxy: proxy.context("set up RunPod's proxy: see runpod.proxy_url")?,
+        routes: Routes::new(proxy, direct, guard),
         clock: context.clock.clone(),
         shutdown: context.shutdown.clone(),
         tokens: config.tokens.clone(),

@@ -4,11 +4,15 @@ use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
 use photofinish_model::attempt::WatchPolicy;
 use photofinish_objects::config::S3Section;
+use photofinish_outbound::Policy;
 use photofinish_runtime::Service;
 use photofinish_runtime::config::de;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
+
+/// Nobody is reached in less.
+const CONNECT_MIN: Duration = Duration::from_millis(100);
 
 /// The service with its embedded defaults.
 pub fn service() -> Service<Settings> {
@@ -34,6 +38,7 @@ pub fn service() -> Service<Settings> {
 pub struct Settings {
     pub runpod: RunPodSection,
     pub fetcher: FetcherSection,
+    pub outbound: OutboundSection,
     pub tokens: TokensSection,
     pub broker: photofinish_broker::Settings,
     pub redis: RedisSection,
@@ -61,6 +66,8 @@ pub struct FetcherSection {
     pub pulling_turn_max: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "stall_max_s")]
     pub stall_max: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "direct_connect_timeout_s")]
+    pub direct_connect_timeout: Duration,
     pub pull_rate_min: u64,
     #[serde(deserialize_with = "de::seconds", rename = "queue_wait_max_s")]
     pub queue_wait_max: Duration,
@@ -68,6 +75,20 @@ pub struct FetcherSection {
     pub run_unknown: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "queued_poll_max_s")]
     pub queued_poll_max: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct OutboundSection {
+    pub workers: OutboundWorkers,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct OutboundWorkers {
+    pub allow: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +113,10 @@ pub struct Config {
     pub pulling_turn_max: Duration,
     /// The longest silence of a worker.
     pub stall_max: Duration,
+    /// The longest wait for TCP and TLS to a worker's exposed port.
+    pub direct_connect_timeout: Duration,
+    /// Which special networks workers may be called in.
+    pub workers: Policy,
     /// Bytes a second.
     pub pull_rate_min: u64,
     /// Keys of tokens.
@@ -115,6 +140,12 @@ impl Config {
         }
         errors.extend(settings.s3.settings().err().unwrap_or_default());
         errors.extend(settings.redis.settings().err().unwrap_or_default());
+        let workers =
+            Policy::from_texts(&settings.outbound.workers.allow).unwrap_or_else(|wrong| {
+                let wrong = wrong.into_iter();
+                errors.extend(wrong.map(|wrong| format!("outbound.workers.allow: {wrong}")));
+                Policy::default()
+            });
         let tokens = TokenKeys::from_base64(settings.tokens.keys.expose_secret());
         match tokens {
             Ok(tokens) if errors.is_empty() => Ok(Self {
@@ -129,6 +160,8 @@ impl Config {
                 turn_max: fetcher.turn_max.max(Duration::from_secs(1)),
                 pulling_turn_max: fetcher.pulling_turn_max,
                 stall_max: fetcher.stall_max.max(Duration::from_secs(1)),
+                direct_connect_timeout: fetcher.direct_connect_timeout.max(CONNECT_MIN),
+                workers,
                 pull_rate_min: fetcher.pull_rate_min,
                 tokens,
             }),

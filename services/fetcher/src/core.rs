@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::routes::Routes;
 use photofinish_broker::{Outgoing, Publisher, Route, Target};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::JobEvent;
@@ -12,7 +13,6 @@ use photofinish_model::sequence::{Moment, sequence};
 use photofinish_model::{AttemptRef, ItemIndex};
 use photofinish_objects::Objects;
 use photofinish_runpod::client::Client;
-use photofinish_runpod::proxy::WorkerProxy;
 use photofinish_runtime::{Clock, Shutdown};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -29,8 +29,8 @@ pub struct Core {
     pub objects: Objects,
     /// RunPod.
     pub runpod: Client,
-    /// The workers' own ports.
-    pub proxy: WorkerProxy,
+    /// The ways to workers.
+    pub routes: Routes,
     /// The wall clock.
     pub clock: Clock,
     /// Told when the process ends.

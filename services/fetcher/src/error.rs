@@ -34,7 +34,7 @@ pub const AGAIN: Duration = Duration::from_secs(2);
 pub enum PullError {
     /// The worker did not give it.
     #[error("read from the worker")]
-    Worker(#[from] photofinish_runpod::proxy::ProxyError),
+    Worker(#[from] photofinish_runpod::port::PortError),
     /// S3 did not take it, or did not give a rescued file.
     #[error("use the object store")]
     Objects(#[from] photofinish_objects::ObjectsError),

@@ -7,8 +7,9 @@
 //! answer, a signal, the end of a pull, and each is one event for `model::attempt`, which says
 //! what to do.
 //!
-//! A pull is one pass: ranged GET through RunPod's proxy → SHA-256 → the bucket, resumed where it
-//! broke, never on disk, in bounded memory. Only what has the announced length and hash is
+//! A pull is one pass: ranged GET from the worker → SHA-256 → the bucket, resumed where it broke,
+//! never on disk, in bounded memory. There are two routes to a worker, its exposed TCP port with
+//! pinned TLS and RunPod's proxy; a transfer that breaks on one goes on by the other. Only what has the announced length and hash is
 //! finished; then it is recorded, then `DELETE` tells the worker that it may free the file.
 //!
 //! Before anything is called lost the rescue prefix is listed: what a worker pushed itself is
@@ -22,6 +23,7 @@ mod hub;
 mod inbound;
 mod pull;
 mod report;
+mod routes;
 mod turn;
 mod watching;
 mod worker;

@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::error::PullError;
+use crate::routes::{Place, Way};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use photofinish_contract::announcement::ReadyOutput;
@@ -11,13 +12,12 @@ use photofinish_jobstore::{Settle, Wanted};
 use photofinish_model::sequence::Moment;
 use photofinish_model::{AttemptRef, ItemState, JobSnapshot, OutputSource, StoredOutput};
 use photofinish_objects::{OutputMeta, OutputUpload};
-use photofinish_runpod::proxy::Method;
-use photofinish_runpod::proxy::ProxyError;
+use photofinish_runpod::port::{Method, PortError};
 use photofinish_runtime::{backoff, error_chain};
 use sha2::{Digest as _, Sha256};
 use std::time::{Duration, Instant};
 
-/// Openings of one transfer in a row that brought nothing before the pull counts as broken.
+/// Openings in a row that brought nothing, each on every route there is, before the pull counts as broken.
 const OPENINGS_MAX: u32 = 6;
 /// Tries of one acknowledgement.
 const ACKNOWLEDGEMENTS_MAX: u32 = 3;
@@ -34,8 +34,8 @@ pub struct Pull {
     pub attempt: AttemptRef,
     /// What was announced.
     pub output: ReadyOutput,
-    /// The worker it lies on, if that is known.
-    pub worker: Option<String>,
+    /// Where it lies, if that is known.
+    pub place: Option<Place>,
     /// Look under the rescue prefix first.
     pub rescued: bool,
     /// RunPod says that the attempt is in progress.
@@ -147,7 +147,6 @@ impl Core {
         let begun = Instant::now();
         let stored = self.transfer(pull).await?;
         metrics::histogram!("photofinish_pull_seconds").record(begun.elapsed().as_secs_f64());
-        metrics::counter!("photofinish_pulled_bytes_total").increment(stored.bytes);
         metrics::counter!("photofinish_outputs_stored_total", "source" => stored.source.as_str())
             .increment(1);
         self.record(pull, &stored).await?;
@@ -161,7 +160,7 @@ impl Core {
         {
             return Ok(stored);
         }
-        let Some(worker) = &pull.worker else {
+        let Some(place) = &pull.place else {
             return Err(PullError::Unannounced);
         };
         let source = if pull.in_progress {
@@ -171,29 +170,66 @@ impl Core {
         };
         let upload = self.objects.begin_output(pull.meta(source));
         let mut transfer = Transfer::new(upload, self.config.pull_rate_min);
-        let mut openings = 0;
+        match self.read_all(pull, place, &mut transfer).await {
+            Ok(()) => transfer.finish(&pull.output).await,
+            Err(error) => {
+                transfer.upload.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads to the end, on whichever route leads there: a break turns to the other one at once, a
+    /// second break pauses.
+    async fn read_all(
+        &self,
+        pull: &Pull,
+        place: &Place,
+        transfer: &mut Transfer,
+    ) -> Result<(), PullError> {
+        let (mut openings, mut turned, mut hopeless) = (0, false, None);
         loop {
             let before = transfer.upload.written();
-            let read = self.read_on(pull, worker, &mut transfer).await;
-            if transfer.upload.written() > before {
+            let way = self.routes.way(place)?;
+            let read = self.read_on(pull, &way, transfer).await;
+            let (route, brought) = (way.route.as_str(), transfer.upload.written() - before);
+            metrics::counter!("photofinish_pulled_bytes_total", "route" => route)
+                .increment(brought);
+            if brought > 0 {
                 // It goes on; whether fast enough its rate says.
-                openings = 0;
+                (openings, hopeless) = (0, None);
             }
-            match read {
-                Ok(()) => return transfer.finish(&pull.output).await,
-                Err(PullError::Worker(error)) if openings < OPENINGS_MAX && passes(&error) => {
-                    let jitter = photofinish_runtime::clock::jitter();
-                    let pause = backoff::delay(openings, REOPEN, REOPEN_MAX, jitter);
-                    openings += 1;
-                    tracing::debug!(attempt = %pull.attempt, item = pull.output.item,
-                        error = error_chain(&error), "pull broke, goes on");
-                    tokio::time::sleep(pause).await;
+            let error = match read {
+                Ok(()) => {
+                    metrics::counter!("photofinish_pulls_total", "route" => route).increment(1);
+                    return Ok(());
                 }
+                Err(PullError::Worker(error)) => error,
                 Err(error) => {
-                    transfer.upload.abort().await;
+                    if matches!(error, PullError::Slow(_)) {
+                        self.routes.prefer_other(place, way.route);
+                    }
                     return Err(error);
                 }
+            };
+            tracing::debug!(attempt = %pull.attempt, item = pull.output.item, route,
+                error = error_chain(&error), "pull broke");
+            let other = self.routes.turn_from(place, way.route, &error);
+            if other && !turned {
+                turned = true;
+                hopeless = (!passes(&error)).then_some(error);
+                continue;
             }
+            turned = false;
+            if !passes(&error) || openings >= OPENINGS_MAX {
+                return Err(error.into());
+            }
+            if let Some(error) = hopeless.take() {
+                return Err(error.into());
+            }
+            let jitter = photofinish_runtime::clock::jitter();
+            tokio::time::sleep(backoff::delay(openings, REOPEN, REOPEN_MAX, jitter)).await;
+            openings += 1;
         }
     }
 
@@ -201,7 +237,7 @@ impl Core {
     async fn read_on(
         &self,
         pull: &Pull,
-        worker: &str,
+        way: &Way,
         transfer: &mut Transfer,
     ) -> Result<(), PullError> {
         let at = transfer.upload.written();
@@ -209,7 +245,7 @@ impl Core {
             return Ok(());
         }
         let token = self.tokens.mint(Purpose::Output, &pull.attempt);
-        let answer = self.proxy.get(worker, &pull.path(), &token, at).await?;
+        let answer = way.port.get(&pull.path(), &token, at).await?;
         let mut skip = at.saturating_sub(answer.from);
         let mut pieces = Box::pin(answer.pieces());
         while let Some(piece) = pieces.next().await {
@@ -244,6 +280,9 @@ impl Core {
                 return Err(error);
             }
         }
+        metrics::counter!("photofinish_pulled_bytes_total", "route" => "rescue")
+            .increment(transfer.upload.written());
+        metrics::counter!("photofinish_pulls_total", "route" => "rescue").increment(1);
         transfer.finish(&pull.output).await.map(Some)
     }
 
@@ -282,14 +321,14 @@ impl Core {
 
     /// Best effort: a worker that is not told lingers, until the next turn tells it.
     pub async fn acknowledge(&self, pull: &Pull) {
-        let Some(worker) = &pull.worker else { return };
+        let Some(place) = &pull.place else { return };
         if !pull.in_progress {
             return;
         }
         let token = self.tokens.mint(Purpose::Output, &pull.attempt);
         let path = pull.path();
         for tries in 0..ACKNOWLEDGEMENTS_MAX {
-            let call = self.proxy.call(Method::DELETE, worker, &path, &token);
+            let call = self.call(place, Method::DELETE, &path, &token, None);
             let Err(error) = call.await else { return };
             tracing::debug!(attempt = %pull.attempt, error = error_chain(&error),
                 "acknowledge an output");
@@ -309,10 +348,10 @@ fn lists(end: &JobSnapshot, key: &str) -> bool {
 }
 
 /// Whether the same worker may give it yet.
-fn passes(error: &ProxyError) -> bool {
+fn passes(error: &PortError) -> bool {
     match error {
-        ProxyError::Transport(_) | ProxyError::Stalled(_) => true,
-        ProxyError::Status(status) => *status >= 500 || *status == 429,
-        ProxyError::WorkerId | ProxyError::Range => false,
+        PortError::Transport(_) | PortError::Stalled(_) => true,
+        PortError::Status(status) => *status >= 500 || *status == 429,
+        PortError::WorkerId | PortError::Pin(_) | PortError::Build(_) | PortError::Range => false,
     }
 }

@@ -275,7 +275,7 @@ impl Turn {
 
     fn start_pull(&mut self, index: ItemIndex, rescued: bool) {
         let core = self.core.clone();
-        let worker = self.message.watch.worker_id.clone();
+        let place = self.place();
         let in_progress = matches!(self.watch.phase, Phase::Running { .. }) && !self.over_at_runpod;
         let broken = self
             .watch
@@ -291,7 +291,7 @@ impl Turn {
             let pull = Pull {
                 attempt,
                 output,
-                worker,
+                place,
                 rescued,
                 in_progress,
                 broken,

@@ -190,6 +190,7 @@ impl Turn {
         if before.is_some_and(|boot| boot != announcement.boot) && !self.over_at_runpod {
             return self.apply(Event::Restarted).await;
         }
+        self.core.routes.learn(&announcement);
         let fresh = self.learn(&announcement);
         self.greet(&announcement);
         self.mark_ready(&fresh).await;

@@ -1,14 +1,49 @@
 //! What a turn says to its worker.
 
 use crate::core::Core;
+use crate::routes::Place;
 use crate::turn::Turn;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Wanted};
 use photofinish_contract::token::Purpose;
-use photofinish_runpod::proxy::Method;
+use photofinish_runpod::port::{Method, PortError};
 use photofinish_runtime::error_chain;
 use std::sync::Arc;
 
+impl Core {
+    /// Makes a call on the route that is tried first and, if that may be to blame for a failure,
+    /// on the other at once.
+    pub(crate) async fn call(
+        &self,
+        place: &Place,
+        method: Method,
+        path: &str,
+        token: &str,
+        wanted: Option<&Wanted>,
+    ) -> Result<u16, PortError> {
+        let way = self.routes.way(place)?;
+        let first = way.port.call(method.clone(), path, token, wanted);
+        let error = match first.await {
+            Ok(status) => return Ok(status),
+            Err(error) => error,
+        };
+        if !self.routes.turn_from(place, way.route, &error) {
+            return Err(error);
+        }
+        let way = self.routes.way(place)?;
+        way.port.call(method, path, token, wanted).await
+    }
+}
+
 impl Turn {
+    /// Where the worker is: RunPod named it, and the boot is what it last said of itself.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let watch = &self.message.watch;
+        Some(Place {
+            worker: watch.worker_id.clone()?,
+            boot: watch.boot.clone().unwrap_or_default(),
+        })
+    }
+
     fn path(&self, call: &str) -> String {
         format!("/attempts/{}{call}", self.message.attempt.nonce)
     }
@@ -21,7 +56,7 @@ impl Turn {
     /// The worker waits for somebody to come from its first announcement on, whatever it has to
     /// give; and what was stored by an earlier turn it need not keep.
     pub(crate) fn greet(&mut self, announcement: &Announcement) {
-        let Some(worker) = self.message.watch.worker_id.clone() else {
+        let Some(place) = self.place() else {
             return;
         };
         if announcement.kind == AnnouncementKind::Final || self.over_at_runpod {
@@ -31,10 +66,11 @@ impl Turn {
         let attempt = self.message.attempt.clone();
         if !self.greeted {
             self.greeted = true;
-            let (worker, path) = (worker.clone(), self.path(""));
+            let (place, path) = (place.clone(), self.path(""));
             let (core, token, attempt) = (core.clone(), token.clone(), attempt.clone());
             self.asides.spawn(async move {
-                if let Err(error) = core.proxy.call(Method::GET, &worker, &path, &token).await {
+                let call = core.call(&place, Method::GET, &path, &token, None);
+                if let Err(error) = call.await {
                     tracing::debug!(%attempt, error = error_chain(&error), "greet a worker");
                 }
             });
@@ -45,7 +81,8 @@ impl Turn {
             let wanted = self.watch.wanted.iter().copied().collect();
             self.asides.spawn(async move {
                 let wanted = Wanted { wanted };
-                if let Err(error) = core.proxy.post(&worker, &path, &token, &wanted).await {
+                let call = core.call(&place, Method::POST, &path, &token, Some(&wanted));
+                if let Err(error) = call.await {
                     tracing::debug!(%attempt, error = error_chain(&error), "tell what is wanted");
                 }
             });
@@ -59,11 +96,11 @@ impl Turn {
 
     /// Best effort: a worker that is not reached pushes by itself in time.
     pub(crate) async fn ask_rescue(&self) {
-        let Some(worker) = &self.message.watch.worker_id else {
+        let Some(place) = self.place() else {
             return;
         };
         let (path, token) = (self.path("/rescue"), self.token());
-        let call = self.core.proxy.call(Method::POST, worker, &path, &token);
+        let call = self.core.call(&place, Method::POST, &path, &token, None);
         if let Err(error) = call.await {
             tracing::debug!(attempt = %self.message.attempt, error = error_chain(&error),
                 "ask a worker to push");

@@ -1,81 +1,109 @@
 //! The composition root of the serving worker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use photofinish_contract::announcement::Address;
 use photofinish_outbound::Outbound;
 use photofinish_runpod::worker::{Worker, WorkerEnv, WorkerSettings};
-use photofinish_runtime::{Context, config as environment, http};
+use photofinish_runtime::{Context, config as environment};
+use tokio::sync::watch;
 
 use crate::attempt::Attempts;
 use crate::attempt::directories::Roots;
 use crate::attempt::registry::Registry;
 use crate::attempt::rescue::OwnClient;
-use crate::config::Settings;
+use crate::config::{Config, Settings};
+use crate::inbound::door::{self, Certificate, Door};
 use crate::inbound::{outputs, runpod};
 use crate::operations::studio::Studio;
-use crate::{machine, orphan};
+use crate::{exposed, machine, orphan};
 
-/// Wires everything and returns when jobs are being taken.
+/// Wires everything and returns when jobs can be done. They are taken from the first moment on:
+/// RunPod's answer to the first poll takes longer than the rest of the start.
 pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     let vars = environment::environment();
-    let ping = vars.get("RUNPOD_WEBHOOK_PING").cloned();
-    let env = WorkerEnv::from_map(vars).context(
+    let env = WorkerEnv::from_map(&vars).context(
         "this serves RunPod and needs its environment; to do one job by hand: photofinish-worker run",
     )?;
     let config = settings
         .config(machine::cpus())
         .map_err(|faults| anyhow::anyhow!("settings: {}", faults.join("; ")))?;
-    // Pings first: all else may take its time.
+    // Pings and the first poll first: all else may take its time.
     let worker = Worker::start(
         env,
         WorkerSettings {
             concurrency: config.worker.jobs_max,
+            refresh_after_jobs: config.worker.refresh_after_jobs,
             ..WorkerSettings::default()
         },
     )?;
+    let worker_id = worker.worker_id().to_owned();
+    let (ready, assembled) = watch::channel(None);
+    let handler = move |job, given| runpod::handle(assembled.clone(), job, given);
+    let shutdown = context.shutdown.clone();
+    context.tasks.spawn_critical("runpod", async move {
+        worker.run(handler, shutdown.stop_token()).await;
+        // Without a shutdown this is a refresh: RunPod starts a fresh worker.
+        shutdown.stop();
+    });
+    // Should this fail, `ready` is dropped and a job that came already is answered with that.
+    let attempts = assemble(config, &context, &vars, &worker_id).await?;
+    ready.send_replace(Some(Arc::clone(&attempts)));
+    try_encoder(&context, attempts);
+    drop(context.tasks.spawn("machine report", machine::report()));
+    watch_orphan(&context, vars.get("RUNPOD_WEBHOOK_PING"));
+    Ok(())
+}
+
+/// Opens the output server and puts together what does attempts.
+async fn assemble(
+    config: Config,
+    context: &Context,
+    vars: &BTreeMap<String, String>,
+    worker_id: &str,
+) -> anyhow::Result<Arc<Attempts>> {
     let registry = Registry::default();
-    let host = format!("{}:{}", config.worker.http_host, config.worker.http_port);
-    let listener = context.ports.listen("http", &host).await?;
+    let (host, wished) = (&config.worker.http_host, config.worker.http_port);
+    let listener = context
+        .ports
+        .listen("http", &format!("{host}:{wished}"))
+        .await?;
     let port = listener.local_addr()?.port();
-    http::serve(
-        &context.tasks,
-        "outputs",
-        listener,
-        outputs::router(registry.clone()),
-    );
+    let direct = exposed::address(vars, [wished, port]);
+    let certificate = match direct {
+        Some(_) => Some(Certificate::make()?),
+        None => None,
+    };
+    let mut addresses = Vec::new();
+    if let (Some(direct), Some(certificate)) = (direct, &certificate) {
+        addresses.push(Address {
+            url: format!("https://{direct}"),
+            tls_sha256: Some(certificate.sha256().to_owned()),
+        });
+    }
     let proxy = config.worker.proxy_url.trim_end_matches('/');
-    let url = proxy
-        .replace("{pod}", worker.worker_id())
-        .replace("{port}", &port.to_string());
+    let url = proxy.replace("{pod}", worker_id);
+    addresses.push(Address {
+        url: url.replace("{port}", &port.to_string()),
+        tls_sha256: None,
+    });
+    let routes = outputs::router(registry.clone());
+    Door::new(routes, certificate, door::Limits::default()).serve(&context.tasks, listener);
     let boot = context.instance.clone();
-    let roots = Roots::new(
-        &config.worker.work_dir,
-        &config.worker.output_dir,
-        boot.clone(),
-    );
+    let (work, output) = (&config.worker.work_dir, &config.worker.output_dir);
+    let roots = Roots::new(work, output, boot.clone());
     let studio = Studio::new(config.studio, Outbound::new(config.policy)?);
-    let attempts = Arc::new(Attempts {
+    Ok(Arc::new(Attempts {
         studio: Arc::new(studio),
         registry,
         roots: roots.context("make worker.work_dir and worker.output_dir")?,
         client: OwnClient::new()?,
         boot,
-        addresses: vec![Address {
-            url,
-            tls_sha256: None,
-        }],
+        addresses,
         tasks: context.tasks.clone(),
-    });
-    try_encoder(&context, Arc::clone(&attempts));
-    drop(context.tasks.spawn("machine report", machine::report()));
-    watch_orphan(&context, ping);
-    let handler = move |job, given| runpod::handle(Arc::clone(&attempts), job, given);
-    context
-        .tasks
-        .spawn_critical("runpod", worker.run(handler, context.shutdown.stop_token()));
-    Ok(())
+    }))
 }
 
 /// Finds the encoder while the first job is on its way.
@@ -92,8 +120,8 @@ fn try_encoder(context: &Context, attempts: Arc<Attempts>) {
     }));
 }
 
-fn watch_orphan(context: &Context, ping: Option<String>) {
-    let url = ping.and_then(|ping| url::Url::parse(&ping).ok());
+fn watch_orphan(context: &Context, ping: Option<&String>) {
+    let url = ping.and_then(|ping| url::Url::parse(ping).ok());
     let target =
         url.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
     let Some((host, port)) = target else {

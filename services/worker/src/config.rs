@@ -55,6 +55,7 @@ pub struct WorkerSection {
     pub output_dir: PathBuf,
     pub batch_size: usize,
     pub jobs_max: usize,
+    pub refresh_after_jobs: u32,
     pub http_host: String,
     pub http_port: u16,
     pub proxy_url: String,

@@ -1,7 +1,7 @@
 //! The GPU worker: takes attempts from RunPod, renders their items, serves and rescues the outputs.
 //!
 //! Nouns: an [`attempt`] is what the dispatcher submitted, one of its items yields one output; the
-//! three [`operations`] make outputs, img2vid with our own [`render`]er, and [`media`] drives
+//! three [`operations`] make outputs, img2vid with our own renderer (`shared/render`), and [`media`] drives
 //! ffmpeg; [`inbound`] has the two entrances, RunPod's jobs and the output server.
 //!
 //! The story of an attempt: it is taken; a directory of its own is made and announced empty; items
@@ -20,10 +20,10 @@ pub mod app;
 pub mod attempt;
 pub mod config;
 pub mod error;
+mod exposed;
 pub mod inbound;
 mod machine;
 pub mod media;
 pub mod offline;
 pub mod operations;
 mod orphan;
-pub mod render;

@@ -4,6 +4,9 @@
 //! An announcement is cumulative, everything so far each time, because RunPod keeps only the last
 //! progress update.
 //!
+//! There are two ways to the output server: the worker's exposed TCP port, with TLS whose certificate
+//! is announced, and RunPod's proxy, which speaks plain HTTP to the same port.
+//!
 //! The worker's output server, per attempt, all with `Authorization: Bearer <output_token>`:
 //!
 //! | call | answer |
@@ -64,9 +67,11 @@ pub struct Announcement {
 /// An address of the worker's output server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
-    /// The base URL, without a path's end slash.
+    /// The base URL, without a path's end slash: `https://ip:port` for a direct TLS address. The
+    /// proxy's is told for people; whoever fetches makes its host from RunPod's word.
     pub url: String,
-    /// SHA-256 of the certificate to be pinned, for a direct TLS address.
+    /// SHA-256 of the DER of the certificate to be pinned, 64 hexadecimal digits; for a direct TLS
+    /// address only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_sha256: Option<String>,
 }

@@ -2,7 +2,8 @@
 //! the [`worker`] that runs inside a container, takes jobs and posts their results.
 //!
 //! Guarantees. The client never repeats a call by itself and tells a *refused* submit from one
-//! whose outcome is *unknown*: whoever owns the attempt decides. The worker posts every result
+//! whose outcome is *unknown*: whoever owns the attempt decides. It stays below RunPod's limits at
+//! each of its endpoints, and gives one that keeps failing a rest. The worker posts every result
 //! until it arrives or its deadline is over, sends progress in order and none after the result,
 //! and goes on pinging whatever the job does to the other threads.
 //!
@@ -10,6 +11,9 @@
 //! Inputs and outputs are plain JSON here.
 
 pub mod client;
+pub mod direct;
+pub mod management;
+pub mod port;
 pub mod proxy;
 pub mod worker;
 

@@ -252,7 +252,11 @@ impl Wiring {
             }
             "fetcher" => {
                 let proxy_url = format!("{}/proxy/{{worker}}-8000", self.runpod);
-                let mut settings = vec![tokens, ("runpod.proxy_url", proxy_url)];
+                let mut settings = vec![
+                    tokens,
+                    ("runpod.proxy_url", proxy_url),
+                    ("outbound.workers.allow", LOOPBACK.to_owned()),
+                ];
                 settings.extend(runpod);
                 settings
             }

@@ -41,7 +41,7 @@ held("failed", status.status === "FAILED" && !status.succeeded && status.error.i
 
 const gate = path.join(process.env.INTEROP_DIR, "js")
 const running = await endpoint.run({ input: { what: "wait", gate } })
-await until("it runs", async () => (await endpoint.status(running.id)).status === "IN_PROGRESS")
+await until("it runs", () => fs.existsSync(`${gate}.started`))
 await endpoint.run({ input: { what: "wait", gate } })
 const health = await endpoint.health()
 held("health", health.jobs.inProgress === 1 && health.jobs.inQueue === 1, health)

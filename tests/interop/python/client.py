@@ -40,7 +40,8 @@ held("failed", job.output() is None, job.output())
 
 here, there = directory / "first", directory / "second"
 running = endpoint.run({"input": {"what": "wait", "gate": str(here)}})
-until("the first job runs", lambda: running.status() == "IN_PROGRESS")
+until("the first job runs", (directory / "first.started").exists)
+held("status of a running job", running.status() == "IN_PROGRESS", running.status())
 queued = [endpoint.run({"input": {"what": "wait", "gate": str(there)}}) for _ in range(2)]
 health = endpoint.health()
 held("health counts jobs", health["jobs"]["inProgress"] == 1 and health["jobs"]["inQueue"] == 2, health)

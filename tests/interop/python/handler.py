@@ -12,6 +12,11 @@ async def gate(path):
         await asyncio.sleep(0.02)
 
 
+def leave(path):
+    with open(path, "w", encoding="utf-8"):
+        pass
+
+
 async def handler(job):
     todo = job["input"]
     what = todo.get("what")
@@ -30,11 +35,12 @@ async def handler(job):
         await gate(todo["gate"])
         return {"done": True}
     if what == "wait":
+        # The SDK forgets a job-stop that comes before this line.
+        leave(todo["gate"] + ".started")
         try:
             await gate(todo["gate"])
         except asyncio.CancelledError:
-            with open(todo["gate"] + ".cancelled", "w", encoding="utf-8"):
-                pass
+            leave(todo["gate"] + ".cancelled")
             raise
         return {"waited": todo["gate"]}
     return {"error": f"unknown job: {what}"}

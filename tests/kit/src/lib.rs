@@ -14,6 +14,7 @@
     reason = "test support has no runtime of ours around it"
 )]
 
+mod picture;
 mod process;
 mod proxy;
 mod rabbit;
@@ -23,6 +24,7 @@ mod s3;
 mod servers;
 mod wait;
 
+pub use picture::{detailed, png};
 pub use process::{Process, ProcessSpec, bin_dir, binary};
 pub use proxy::{Fault, FaultProxy};
 pub use rabbit::{Rabbit, RabbitNode};

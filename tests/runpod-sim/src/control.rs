@@ -1,180 +1,265 @@
-//! What tests call: `/_sim/state`, `/_sim/workers/{id}/kill`, `/_sim/faults`.
+//! What tests call: `/_sim/…`. Nothing here needs a key.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::Next;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::client_api::problem;
+use crate::clock::{FACTOR_MAX, FACTOR_MIN};
+use crate::endpoints::Endpoint;
+use crate::faults::{Fault, WebhookFault, problem};
 use crate::server::Shared;
-use crate::workers::{self, Signal};
+use crate::state::{Signal, Trap};
+use crate::workers;
 
-/// Operations that are counted and can be made to fail.
-const OPERATIONS: [&str; 13] = [
-    "run",
-    "status",
-    "stream",
-    "cancel",
-    "purge-queue",
-    "health",
-    "job-take",
-    "job-take-batch",
-    "job-stop",
-    "ping",
-    "job-done",
-    "job-stream",
-    "proxy",
-];
+/// All of the control API.
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/_sim/state", get(state))
+        .route("/_sim/clock", get(clock).post(set_clock))
+        .route("/_sim/workers/{worker}/kill", post(kill))
+        .route("/_sim/throttle", post(throttle))
+        .route(
+            "/_sim/faults",
+            get(faults).post(add_fault).delete(clear_faults),
+        )
+        .route("/_sim/faults/webhook", post(add_webhook_fault))
+        .route("/_sim/faults/queue", post(add_queue_fault))
+        .route("/_sim/faults/worker", post(add_trap))
+        .route("/_sim/faults/start", post(add_start_fault))
+}
 
-/// The next `count` calls of an operation are answered so.
-#[derive(Debug, Clone, Deserialize)]
+/// The endpoint that is named, or the first one.
+fn at(shared: &Shared, id: Option<&str>) -> Option<Arc<Endpoint>> {
+    match id {
+        Some(id) => shared.endpoints.endpoint(id),
+        None => shared.first(),
+    }
+}
+
+fn no_endpoint() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such endpoint")
+}
+
+fn bad(detail: &str) -> Response {
+    problem(StatusCode::BAD_REQUEST, detail)
+}
+
+/// Everything of the first endpoint, and everything of each by its id.
+async fn state(State(shared): State<Arc<Shared>>) -> Response {
+    let first = shared.first();
+    let mut all = match first.map(|endpoint| endpoint.look(|state, now| state.dump(now))) {
+        Some(Value::Object(dump)) => dump,
+        Some(_) | None => Map::new(),
+    };
+    let each = shared.endpoints.endpoints();
+    let each = each.iter().map(|endpoint| {
+        let dump = endpoint.look(|state, now| state.dump(now));
+        (endpoint.id.clone(), dump)
+    });
+    all.insert("endpoints".to_owned(), Value::Object(each.collect()));
+    all.insert("clock".to_owned(), shared.site.clock_dump());
+    Json(all).into_response()
+}
+
+async fn clock(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.site.clock_dump()).into_response()
+}
+
+/// How the clock is to go, and how far it jumps first.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fault {
-    operation: String,
-    /// Code of the answer; without it the call goes on after the delay.
-    status: Option<u16>,
-    #[serde(default = "one")]
-    count: u32,
+struct NewTime {
+    factor: Option<f64>,
+    #[serde(default)]
+    advance_ms: u64,
+}
+
+async fn set_clock(State(shared): State<Arc<Shared>>, Json(new): Json<NewTime>) -> Response {
+    let known = |factor: &f64| (FACTOR_MIN..=FACTOR_MAX).contains(factor);
+    if !new.factor.as_ref().is_none_or(known) {
+        return bad(&format!("factor is from {FACTOR_MIN} to {FACTOR_MAX}"));
+    }
+    let by = Duration::from_millis(new.advance_ms);
+    if !by.is_zero() {
+        // First forgiven, then jumped: no tick may see workers silent for so long.
+        for endpoint in shared.endpoints.endpoints() {
+            endpoint.look(|state, _| state.jump(by));
+        }
+        shared.site.clock.advance(by);
+    }
+    if let Some(factor) = new.factor {
+        shared.set_factor(factor);
+    }
+    Json(shared.site.clock_dump()).into_response()
+}
+
+async fn faults(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.site.faults.dump()).into_response()
+}
+
+async fn add_fault(State(shared): State<Arc<Shared>>, Json(fault): Json<Fault>) -> Response {
+    match shared.site.faults.add(fault) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(detail) => bad(&detail),
+    }
+}
+
+async fn add_webhook_fault(
+    State(shared): State<Arc<Shared>>,
+    Json(fault): Json<WebhookFault>,
+) -> Response {
+    if fault.count == 0 {
+        return bad("count is at least 1");
+    }
+    shared.site.faults.add_webhook(fault);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn clear_faults(State(shared): State<Arc<Shared>>) -> Response {
+    shared.site.faults.clear();
+    for endpoint in shared.endpoints.endpoints() {
+        endpoint.change(|state, _| {
+            *state.mishaps_mut() = crate::state::Mishaps::default();
+            state.set_throttled(0);
+        });
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueueFault {
+    endpoint: Option<String>,
+    /// So many of the next jobs are given to two workers.
+    #[serde(default)]
+    double: u32,
+    /// So many of the next jobs are accepted and lost.
+    #[serde(default)]
+    lose: u32,
+}
+
+async fn add_queue_fault(
+    State(shared): State<Arc<Shared>>,
+    Json(fault): Json<QueueFault>,
+) -> Response {
+    let Some(endpoint) = at(&shared, fault.endpoint.as_deref()) else {
+        return no_endpoint();
+    };
+    endpoint.look(|state, _| {
+        let mishaps = state.mishaps_mut();
+        mishaps.doubles += fault.double;
+        mishaps.losses += fault.lose;
+    });
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct NewTrap {
+    endpoint: Option<String>,
+    #[serde(flatten)]
+    trap: Map<String, Value>,
+}
+
+async fn add_trap(State(shared): State<Arc<Shared>>, Json(new): Json<NewTrap>) -> Response {
+    let Some(endpoint) = at(&shared, new.endpoint.as_deref()) else {
+        return no_endpoint();
+    };
+    let trap: Trap = match serde_json::from_value(Value::Object(new.trap)) {
+        Ok(trap) => trap,
+        Err(error) => return bad(&error.to_string()),
+    };
+    if trap.count == 0 {
+        return bad("count is at least 1");
+    }
+    endpoint.look(|state, _| state.mishaps_mut().traps.push(trap));
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartFault {
+    endpoint: Option<String>,
+    /// So many of the next workers end at once.
+    #[serde(default)]
+    crash: u32,
+    /// So many of the next workers start late, …
+    #[serde(default)]
+    slow: u32,
+    /// … by this, virtual time.
     #[serde(default)]
     delay_ms: u64,
-    /// Whether the call takes effect although it is answered so; the delay comes after it.
-    #[serde(default)]
-    perform: bool,
-    /// `Retry-After` of the answer, seconds.
-    retry_after: Option<u64>,
 }
 
-fn one() -> u32 {
-    1
-}
-
-/// Faults that are still to come.
-#[derive(Debug, Default)]
-pub(crate) struct Faults(Mutex<Vec<Fault>>);
-
-impl Faults {
-    fn next(&self, operation: &str) -> Option<Fault> {
-        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = faults
-            .iter()
-            .position(|fault| fault.operation == operation)?;
-        faults[at].count -= 1;
-        let fault = faults[at].clone();
-        if fault.count == 0 {
-            faults.remove(at);
+async fn add_start_fault(
+    State(shared): State<Arc<Shared>>,
+    Json(fault): Json<StartFault>,
+) -> Response {
+    let Some(endpoint) = at(&shared, fault.endpoint.as_deref()) else {
+        return no_endpoint();
+    };
+    endpoint.look(|state, _| {
+        let mishaps = state.mishaps_mut();
+        mishaps.crashes += fault.crash;
+        if fault.slow > 0 {
+            mishaps.slow_starts = (fault.slow, fault.delay_ms);
         }
-        Some(fault)
-    }
-}
-
-/// The name of an operation in `/v2/{endpoint}/{operation}/…` or `/proxy/…`.
-fn operation(path: &str) -> &'static str {
-    let mut parts = path.split('/').skip(1);
-    let word = match parts.next() {
-        Some("proxy") => "proxy",
-        Some("v2") => parts.nth(1).unwrap_or_default(),
-        Some(_) | None => "",
-    };
-    OPERATIONS
-        .into_iter()
-        .find(|name| *name == word)
-        .unwrap_or("other")
-}
-
-/// Counts every call and plays the fault that is due.
-pub(crate) async fn intercept(
-    State(shared): State<Arc<Shared>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let operation = operation(request.uri().path());
-    shared.look(|state, _| state.count_call(operation));
-    let Some(fault) = shared.faults.next(operation) else {
-        return next.run(request).await;
-    };
-    let delay = tokio::time::sleep(Duration::from_millis(fault.delay_ms));
-    let performed = if fault.perform {
-        let answer = next.clone().run(request).await;
-        delay.await;
-        Ok(answer)
-    } else {
-        delay.await;
-        Err(request)
-    };
-    let Some(status) = fault.status else {
-        return match performed {
-            Ok(answer) => answer,
-            Err(request) => next.run(request).await,
-        };
-    };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = problem(status, "fault of the emulator");
-    if let Some(seconds) = fault.retry_after {
-        answer
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    answer
-}
-
-pub(crate) async fn state(State(shared): State<Arc<Shared>>) -> Response {
-    Json(shared.look(|state, now| state.dump(now))).into_response()
-}
-
-pub(crate) async fn add_fault(
-    State(shared): State<Arc<Shared>>,
-    Json(fault): Json<Fault>,
-) -> Response {
-    if !OPERATIONS.contains(&fault.operation.as_str()) || fault.count == 0 {
-        let detail = format!(
-            "operation is one of {}; count at least 1",
-            OPERATIONS.join(", ")
-        );
-        return problem(StatusCode::BAD_REQUEST, &detail);
-    }
-    shared
-        .faults
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(fault);
+    });
     StatusCode::NO_CONTENT.into_response()
 }
 
-pub(crate) async fn clear_faults(State(shared): State<Arc<Shared>>) -> Response {
-    shared
-        .faults
-        .0
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clear();
-    StatusCode::NO_CONTENT.into_response()
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Throttle {
+    endpoint: Option<String>,
+    workers: usize,
 }
 
-/// Which signal; default `KILL`.
+async fn throttle(State(shared): State<Arc<Shared>>, Json(throttle): Json<Throttle>) -> Response {
+    match at(&shared, throttle.endpoint.as_deref()) {
+        Some(endpoint) => {
+            endpoint.change(|state, _| state.set_throttled(throttle.workers));
+            StatusCode::NO_CONTENT.into_response()
+        }
+        None => no_endpoint(),
+    }
+}
+
+/// Which signal, default `KILL`, and when, real milliseconds from now.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Kill {
+struct Kill {
     signal: Signal,
+    after_ms: u64,
 }
 
 /// Sends a signal to a worker's process, without telling the queue: it has to find out.
-pub(crate) async fn kill(
+async fn kill(
     State(shared): State<Arc<Shared>>,
     Path(worker): Path<String>,
     body: Option<Json<Kill>>,
 ) -> Response {
-    let signal = body.map(|Json(kill)| kill.signal).unwrap_or_default();
-    let pid = shared.look(|state, _| state.worker(&worker).and_then(|worker| worker.pid));
-    let Some(pid) = pid else {
-        return problem(StatusCode::NOT_FOUND, "no such process");
+    let kill = body.map(|Json(kill)| kill).unwrap_or_default();
+    let unknown = || problem(StatusCode::NOT_FOUND, "no such process");
+    let Some(endpoint) = shared.endpoints.of_worker(&worker) else {
+        return unknown();
     };
-    match workers::send_signal(pid, signal) {
+    let pid = endpoint.look(|state, _| state.worker(&worker).and_then(|worker| worker.pid));
+    let Some(pid) = pid else {
+        return unknown();
+    };
+    if kill.after_ms > 0 {
+        let after = Duration::from_millis(kill.after_ms);
+        endpoint.signal(worker, pid, kill.signal, after);
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    match workers::send_signal(pid, kill.signal) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => problem(StatusCode::CONFLICT, &error.to_string()),
     }

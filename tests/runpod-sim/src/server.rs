@@ -1,26 +1,25 @@
 //! The emulator as a whole: what its parts share, its start and its end.
 
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{any, get, post};
 use axum::serve::ListenerExt as _;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::control::Faults;
-use crate::scaler::{self, StartPause};
-use crate::state::{Effect, Rules, State};
-use crate::workers::{self, Handle};
-use crate::{Config, client_api, control, proxy, webhook, worker_api};
+use crate::clock::Clock;
+use crate::endpoints::{Endpoint, EndpointSpec, Endpoints, Release};
+use crate::faults::{self, Faults};
+use crate::site::Site;
+use crate::state::WorkerSnapshot;
+use crate::{Config, auth, client_api, control, management, proxy, worker_api, workers};
 
 /// Why the emulator did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,69 +41,28 @@ pub enum StartError {
 /// What all parts share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
-    /// `http://127.0.0.1:8100`, as workers on this machine reach us.
-    pub(crate) base: String,
-    /// Program and arguments of a worker; empty: none is started.
-    pub(crate) command: Vec<String>,
-    /// Whether `setpriv` can tie workers to our life even if we are killed.
-    pub(crate) has_setpriv: bool,
-    pub(crate) worker_root: PathBuf,
-    pub(crate) http: reqwest::Client,
-    pub(crate) faults: Faults,
-    pub(crate) starts: Mutex<StartPause>,
-    pub(crate) closing: CancellationToken,
-    pub(crate) tracker: TaskTracker,
-    state: Mutex<State>,
-    /// Wakes long polls.
-    pub(crate) wake: Notify,
-    processes: Mutex<HashMap<String, Handle>>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) endpoints: Endpoints,
+    first: String,
 }
 
 impl Shared {
-    /// Reads or notes something that no long poll waits for.
-    pub(crate) fn look<T>(self: &Arc<Self>, f: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let (answer, effects) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = f(&mut state, Instant::now());
-            (answer, state.take_effects())
+    /// The endpoint of `--endpoint`, while it is there.
+    pub(crate) fn first(&self) -> Option<Arc<Endpoint>> {
+        self.endpoints.endpoint(&self.first)
+    }
+
+    /// From here on time passes so much faster than real.
+    pub(crate) fn set_factor(&self, factor: f64) {
+        // What is forgiven grows before time runs faster, and shrinks after it runs slower.
+        let paces = |factor: f64| {
+            for endpoint in self.endpoints.endpoints() {
+                endpoint.set_pace(factor);
+            }
         };
-        for effect in effects {
-            self.perform(effect);
-        }
-        answer
-    }
-
-    /// Changes something and wakes the long polls.
-    pub(crate) fn change<T>(self: &Arc<Self>, f: impl FnOnce(&mut State, Instant) -> T) -> T {
-        let answer = self.look(f);
-        self.wake.notify_waiters();
-        answer
-    }
-
-    pub(crate) fn processes(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
-        self.processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn perform(self: &Arc<Self>, effect: Effect) {
-        match effect {
-            Effect::CallWebhook { url, body } => {
-                self.tracker
-                    .spawn(webhook::call(Arc::clone(self), url, body));
-            }
-            Effect::StopWorker { worker } => {
-                if let Some(handle) = self.processes().get(&worker) {
-                    handle.stop.cancel();
-                }
-            }
-            Effect::KillWorker { worker } => {
-                if let Some(handle) = self.processes().get(&worker) {
-                    handle.kill.cancel();
-                }
-            }
-        }
+        paces(factor.max(self.site.clock.factor()));
+        self.site.clock.set_factor(factor);
+        paces(factor);
     }
 }
 
@@ -138,34 +96,37 @@ impl Sim {
         if !has_setpriv {
             tracing::warn!("setpriv is not there: workers outlive an emulator that is killed");
         }
-        let shared = Arc::new(Shared {
+        let site = Arc::new(Site {
+            clock: Clock::new(config.clock_factor),
             base: format!("http://{}", reachable(addr)),
             command,
             has_setpriv,
             worker_root,
             http: http_client(config.proxy_timeout).map_err(StartError::Http)?,
             faults: Faults::default(),
-            starts: Mutex::default(),
             closing: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            state: Mutex::new(State::new(rules(&config))),
-            wake: Notify::new(),
-            processes: Mutex::default(),
             config,
         });
-        if let Some(path) = &shared.config.ports_file {
+        let shared = Arc::new(Shared {
+            endpoints: Endpoints::new(Arc::clone(&site)),
+            first: site.config.endpoint.clone(),
+            site,
+        });
+        create_endpoints(&shared);
+        let site = &shared.site;
+        if let Some(path) = &site.config.ports_file {
             write_ports(path, addr).map_err(|source| StartError::Write(path.clone(), source))?;
         }
         let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
         let serving = axum::serve(listener, router(Arc::clone(&shared)))
-            .with_graceful_shutdown(shared.closing.clone().cancelled_owned());
-        shared.tracker.spawn(async move {
+            .with_graceful_shutdown(site.closing.clone().cancelled_owned());
+        site.tracker.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "server ended");
             }
         });
-        shared.tracker.spawn(scaler::run(Arc::clone(&shared)));
-        tracing::info!(%addr, endpoint = shared.config.endpoint, "emulator listens");
+        tracing::info!(%addr, endpoint = site.config.endpoint, "emulator listens");
         Ok(Self {
             shared,
             addr,
@@ -180,38 +141,102 @@ impl Sim {
 
     /// `http://…/v2`, for clients.
     pub fn base_url(&self) -> String {
-        format!("{}/v2", self.shared.base)
+        format!("{}/v2", self.shared.site.base)
     }
 
     /// `http://…/proxy/{pod}-{port}`, with these placeholders.
     pub fn proxy_template(&self) -> String {
-        proxy_template(&self.shared.base)
+        proxy_template(&self.shared.site.base)
+    }
+
+    /// Begins an endpoint; false: there is one with this id.
+    pub fn create_endpoint(&self, spec: EndpointSpec) -> bool {
+        self.shared.endpoints.create_endpoint(spec).is_some()
+    }
+
+    /// What an endpoint is told to be.
+    pub fn endpoint_spec(&self, id: &str) -> Option<EndpointSpec> {
+        let endpoint = self.shared.endpoints.endpoint(id)?;
+        Some(endpoint.spec())
+    }
+
+    /// Changes what an endpoint is told to be; see [`endpoints`](crate::endpoints).
+    pub fn change_endpoint(
+        &self,
+        id: &str,
+        f: impl FnOnce(&mut EndpointSpec),
+    ) -> Option<EndpointSpec> {
+        self.shared.endpoints.change_endpoint(id, f)
+    }
+
+    /// Cancels all jobs of an endpoint, stops its workers, forgets it; says whether it was there.
+    pub fn delete_endpoint(&self, id: &str) -> bool {
+        self.shared.endpoints.delete_endpoint(id)
+    }
+
+    /// The workers of an endpoint.
+    pub fn workers(&self, id: &str) -> Vec<WorkerSnapshot> {
+        let endpoint = self.shared.endpoints.endpoint(id);
+        endpoint
+            .map(|endpoint| endpoint.workers())
+            .unwrap_or_default()
+    }
+
+    /// The versions of an endpoint, oldest first.
+    pub fn releases(&self, id: &str) -> Vec<Release> {
+        let endpoint = self.shared.endpoints.endpoint(id);
+        endpoint
+            .map(|endpoint| endpoint.releases())
+            .unwrap_or_default()
+    }
+
+    /// How much faster than real time passes from here on.
+    pub fn set_clock_factor(&self, factor: f64) {
+        self.shared.set_factor(factor);
     }
 
     /// Ends the workers (SIGTERM, after the grace SIGKILL), then everything else.
     pub async fn stop(self) {
-        self.shared.closing.cancel();
-        self.shared.wake.notify_waiters();
-        for handle in self.shared.processes().values() {
-            handle.stop.cancel();
+        let site = &self.shared.site;
+        site.closing.cancel();
+        for endpoint in self.shared.endpoints.endpoints() {
+            endpoint.wake.notify_waiters();
+            for handle in endpoint.processes().values() {
+                handle.stop.cancel();
+            }
         }
-        self.shared.tracker.close();
+        site.tracker.close();
         // Connections of clients that stay away could be open for ever.
-        let limit = self.shared.config.stop_grace + Duration::from_secs(2);
-        if tokio::time::timeout(limit, self.shared.tracker.wait())
+        let limit = site.config.stop_grace + Duration::from_secs(2);
+        if tokio::time::timeout(limit, site.tracker.wait())
             .await
             .is_err()
         {
-            tracing::warn!(left = self.shared.tracker.len(), "ended with tasks left");
+            tracing::warn!(left = site.tracker.len(), "ended with tasks left");
         }
     }
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        self.shared.closing.cancel();
-        for handle in self.shared.processes().values() {
-            handle.kill.cancel();
+        self.shared.site.closing.cancel();
+        for endpoint in self.shared.endpoints.endpoints() {
+            for handle in endpoint.processes().values() {
+                handle.kill.cancel();
+            }
+        }
+    }
+}
+
+/// Those that the flags name.
+fn create_endpoints(shared: &Shared) {
+    let config = &shared.site.config;
+    for id in std::iter::once(&config.endpoint).chain(&config.endpoint_also) {
+        let spec = EndpointSpec::from_config(config, id, shared.site.command.clone());
+        if let Some(endpoint) = shared.endpoints.create_endpoint(spec) {
+            endpoint.look(|state, _| state.set_throttled(config.workers_throttled));
+        } else {
+            tracing::warn!(endpoint = id, "named twice");
         }
     }
 }
@@ -221,18 +246,25 @@ pub(crate) fn proxy_template(base: &str) -> String {
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    let client = Router::new()
-        .route("/v2/{endpoint}/run", post(client_api::run))
-        .route("/v2/{endpoint}/status/{job}", any(client_api::status))
-        .route("/v2/{endpoint}/stream/{job}", any(client_api::stream))
-        .route("/v2/{endpoint}/cancel/{job}", any(client_api::cancel))
-        .route("/v2/{endpoint}/purge-queue", post(client_api::purge_queue))
-        .route("/v2/{endpoint}/health", get(client_api::health))
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            client_api::authorize,
-        ));
-    let worker = Router::new()
+    use axum::middleware::from_fn_with_state as layer;
+    let clients = client_api::routes().layer(layer(Arc::clone(&shared), auth::clients));
+    let workers = worker_routes().layer(layer(Arc::clone(&shared), auth::workers));
+    let proxy = Router::new()
+        .route("/proxy/{target}", any(proxy::forward))
+        .route("/proxy/{target}/", any(proxy::forward))
+        .route("/proxy/{target}/{*path}", any(proxy::forward));
+    // Merged here, a management API suffers the faults of the operation `management`.
+    clients
+        .merge(workers)
+        .merge(proxy)
+        .merge(management::routes(&shared))
+        .layer(layer(Arc::clone(&shared), faults::intercept))
+        .merge(control::routes())
+        .with_state(shared)
+}
+
+fn worker_routes() -> Router<Arc<Shared>> {
+    Router::new()
         .route("/v2/{endpoint}/job-take/{worker}", get(worker_api::take))
         .route(
             "/v2/{endpoint}/job-take-batch/{worker}",
@@ -248,40 +280,6 @@ fn router(shared: Arc<Shared>) -> Router {
             "/v2/{endpoint}/job-stream/{worker}/{job}",
             post(worker_api::stream),
         )
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            worker_api::authorize,
-        ));
-    let proxy = Router::new()
-        .route("/proxy/{target}", any(proxy::forward))
-        .route("/proxy/{target}/", any(proxy::forward))
-        .route("/proxy/{target}/{*path}", any(proxy::forward));
-    client
-        .merge(worker)
-        .merge(proxy)
-        .layer(axum::middleware::from_fn_with_state(
-            Arc::clone(&shared),
-            control::intercept,
-        ))
-        .route("/_sim/state", get(control::state))
-        .route("/_sim/workers/{worker}/kill", post(control::kill))
-        .route(
-            "/_sim/faults",
-            post(control::add_fault).delete(control::clear_faults),
-        )
-        .with_state(shared)
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules {
-        execution_timeout: config.execution_timeout,
-        ttl: config.ttl,
-        retention: config.retention,
-        ping_loss: config.ping_loss,
-        stop_react: config.stop_react,
-        init_timeout: config.init_timeout,
-        retries_max: config.retries_max,
-    }
 }
 
 fn http_client(read_timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {

@@ -4,102 +4,98 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Query};
 use axum::http::StatusCode;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::client_api::{is_ours, key_of, problem};
-use crate::server::Shared;
-use crate::state::State as Queue;
+use crate::endpoints::Endpoint;
+use crate::faults::{cut_before, problem};
+use crate::state::{Closed, State as Queue, Take};
 
 /// Most jobs of one batch.
 const BATCH_MAX: usize = 100;
 
-/// Workers' keys only; then the endpoint.
-pub(crate) async fn authorize(
-    State(shared): State<Arc<Shared>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if key_of(request.headers()) != Some(shared.config.worker_key.as_str()) {
-        return problem(StatusCode::UNAUTHORIZED, "unauthorized");
-    }
-    if !is_ours(&shared, &request) {
-        return problem(StatusCode::NOT_FOUND, "endpoint not found");
-    }
-    next.run(request).await
-}
+type At = Extension<Arc<Endpoint>>;
+type Queries = Query<HashMap<String, String>>;
 
 /// Asks the queue until it has something or the poll's time is over.
 async fn hold<T>(
-    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
     mut ask: impl FnMut(&mut Queue, std::time::Instant) -> Option<T>,
 ) -> Option<T> {
-    let until = Instant::now() + shared.config.poll_hold;
+    let until = Instant::now() + endpoint.site.poll_hold();
     loop {
-        let woken = shared.wake.notified();
+        let woken = endpoint.wake.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
-        if let Some(found) = shared.look(&mut ask) {
+        if let Some(found) = endpoint.look(&mut ask) {
             return Some(found);
         }
         tokio::select! {
             () = woken => {}
             () = tokio::time::sleep_until(until) => return None,
-            () = shared.closing.cancelled() => return None,
+            () = endpoint.removed.cancelled() => return None,
         }
     }
 }
 
-async fn take_up_to(shared: &Arc<Shared>, worker: &str, most: usize) -> Option<Vec<Value>> {
-    let taken = hold(shared, |state, now| {
-        Some(state.take(worker, most, now)).filter(|jobs| !jobs.is_empty())
+/// `None`: the poll is over, with this answer.
+async fn take_up_to(
+    endpoint: &Arc<Endpoint>,
+    worker: &str,
+    query: &HashMap<String, String>,
+    most: usize,
+) -> Result<Vec<Value>, Response> {
+    let holds_none = query.get("job_in_progress").map(|flag| flag == "0");
+    endpoint.look(|state, now| state.poll_begins(worker, holds_none, now));
+    let taken = hold(endpoint, |state, now| {
+        Some(state.take(worker, most, now)).filter(|take| *take != Take::Nothing)
     });
-    let jobs = taken.await?;
-    tracing::info!(worker, jobs = jobs.len(), "handed out");
-    Some(jobs)
+    match taken.await {
+        Some(Take::Jobs(jobs)) => {
+            tracing::info!(worker, jobs = jobs.len(), "handed out");
+            Ok(jobs)
+        }
+        Some(Take::Woken) => Err(problem(StatusCode::BAD_REQUEST, "worker was woken")),
+        Some(Take::Nothing) | None => Err(StatusCode::NO_CONTENT.into_response()),
+    }
 }
 
 pub(crate) async fn take(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker)): Path<(String, String)>,
+    Query(query): Queries,
 ) -> Response {
-    let job = take_up_to(&shared, &worker, 1)
-        .await
-        .and_then(|mut jobs| jobs.pop());
-    job.map_or_else(
-        || StatusCode::NO_CONTENT.into_response(),
-        |job| Json(job).into_response(),
-    )
+    match take_up_to(&endpoint, &worker, &query, 1).await {
+        Ok(mut jobs) => Json(jobs.pop()).into_response(),
+        Err(answer) => answer,
+    }
 }
 
 pub(crate) async fn take_batch(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Queries,
 ) -> Response {
-    let most = query
-        .get("batch_size")
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(1);
-    let jobs = take_up_to(&shared, &worker, most.clamp(1, BATCH_MAX)).await;
-    jobs.map_or_else(
-        || StatusCode::NO_CONTENT.into_response(),
-        |jobs| Json(jobs).into_response(),
-    )
+    let most = query.get("batch_size").and_then(|n| n.parse().ok());
+    let most = most.unwrap_or(1).clamp(1, BATCH_MAX);
+    match take_up_to(&endpoint, &worker, &query, most).await {
+        Ok(jobs) => Json(jobs).into_response(),
+        Err(answer) => answer,
+    }
 }
 
 pub(crate) async fn stop(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker)): Path<(String, String)>,
 ) -> Response {
-    let ids = hold(&shared, |state, now| {
-        Some(state.take_stops(&worker, now)).filter(|ids| !ids.is_empty())
+    endpoint.look(|state, now| state.heard_of(&worker, now));
+    let ids = hold(&endpoint, |state, _| {
+        Some(state.take_stops(&worker)).filter(|ids| !ids.is_empty())
     });
     match ids.await {
         Some(ids) => Json(json!({"jobsToStop": ids})).into_response(),
@@ -108,22 +104,31 @@ pub(crate) async fn stop(
 }
 
 pub(crate) async fn ping(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker)): Path<(String, String)>,
-    Query(query): Query<HashMap<String, String>>,
+    Query(query): Queries,
 ) -> Response {
+    if query
+        .get("status")
+        .is_some_and(|status| status == "unhealthy")
+    {
+        let reason = query.get("reason").map(String::as_str).unwrap_or_default();
+        tracing::warn!(worker, reason, "worker says it is unhealthy");
+        endpoint.change(|state, now| state.unfit(&worker, now));
+        return Json(json!({"status": "pong"})).into_response();
+    }
     let ids = query.get("job_id").map(String::as_str).unwrap_or_default();
     let listed: Vec<String> = ids
         .split(',')
         .filter(|id| !id.is_empty())
         .map(str::to_owned)
         .collect();
-    shared.change(|state, now| state.ping(&worker, &listed, now));
+    endpoint.change(|state, now| state.ping(&worker, &listed, now));
     Json(json!({"status": "pong"})).into_response()
 }
 
-async fn json_body(shared: &Shared, body: Body) -> Result<Value, &'static str> {
-    let bytes = axum::body::to_bytes(body, shared.config.result_bytes_max)
+async fn json_body(endpoint: &Endpoint, body: Body) -> Result<Value, &'static str> {
+    let bytes = axum::body::to_bytes(body, endpoint.site.config.result_bytes_max)
         .await
         .map_err(|_| "body too large or cut")?;
     serde_json::from_slice(&bytes).map_err(|_| "body is not JSON")
@@ -131,36 +136,37 @@ async fn json_body(shared: &Shared, body: Body) -> Result<Value, &'static str> {
 
 /// A result, or progress when it says `IN_PROGRESS`.
 pub(crate) async fn done(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker, job)): Path<(String, String, String)>,
     body: Body,
 ) -> Response {
-    let mut body = match json_body(&shared, body).await {
+    let mut body = match json_body(&endpoint, body).await {
         Ok(body) => body,
         Err(detail) => return problem(StatusCode::BAD_REQUEST, detail),
     };
     if body["status"].as_str() == Some("IN_PROGRESS") {
         let output = body["output"].take();
-        shared.look(|state, _| state.progress(&worker, &job, output));
+        endpoint.look(|state, _| state.progress(&worker, &job, output));
         return StatusCode::OK.into_response();
     }
-    match shared.change(|state, now| state.finish(&worker, &job, &body, now)) {
+    match endpoint.change(|state, now| state.finish(&worker, &job, &body, now)) {
         Ok(()) => StatusCode::OK.into_response(),
-        Err(crate::state::Closed) => problem(
+        Err(Closed::NotYours) => problem(
             StatusCode::BAD_REQUEST,
             "job is unknown, closed or with another worker",
         ),
+        Err(Closed::Lost) => cut_before(),
     }
 }
 
 pub(crate) async fn stream(
-    State(shared): State<Arc<Shared>>,
+    Extension(endpoint): At,
     Path((_, worker, job)): Path<(String, String, String)>,
     body: Body,
 ) -> Response {
-    match json_body(&shared, body).await {
+    match json_body(&endpoint, body).await {
         Ok(body) => {
-            shared.change(|state, _| state.stream(&worker, &job, &body["output"]));
+            endpoint.change(|state, _| state.stream(&worker, &job, &body["output"]));
             StatusCode::OK.into_response()
         }
         Err(detail) => problem(StatusCode::BAD_REQUEST, detail),

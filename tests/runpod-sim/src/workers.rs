@@ -1,21 +1,17 @@
 //! Worker processes: started with RunPod's environment, ended by SIGTERM and, after a grace,
 //! SIGKILL. Their files go with them.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use rustix::process::{Pid, kill_process, kill_process_group};
-use serde::Deserialize;
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Shared, proxy_template};
-
-/// Names of our own environment that a worker must not inherit: it runs in a container.
-const NOT_INHERITED: [&str; 4] = ["PHOTOFINISH_", "RUNPOD_", "AWS_", "CARGO"];
+use crate::endpoints::Endpoint;
+use crate::state::{Signal, StartMishap};
+use crate::{process, tcp};
 
 /// How to end a worker.
 #[derive(Debug, Clone, Default)]
@@ -24,21 +20,6 @@ pub(crate) struct Handle {
     pub(crate) stop: CancellationToken,
     /// SIGKILL.
     pub(crate) kill: CancellationToken,
-}
-
-/// Signals of the control API.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(crate) enum Signal {
-    /// To the process and its children.
-    #[default]
-    Kill,
-    /// To the process.
-    Term,
-    /// To the process and its children: freeze.
-    Stop,
-    /// To the process and its children: thaw.
-    Cont,
 }
 
 /// Sends a signal to a worker that we started (each leads a process group of its own).
@@ -66,7 +47,7 @@ pub(crate) async fn has_setpriv() -> bool {
 }
 
 /// Enters a worker and begins its life.
-pub(crate) fn start(shared: &Arc<Shared>) {
+pub(crate) fn start(endpoint: &Arc<Endpoint>) {
     let id: String = uuid::Uuid::new_v4()
         .simple()
         .to_string()
@@ -74,32 +55,50 @@ pub(crate) fn start(shared: &Arc<Shared>) {
         .take(14)
         .collect();
     let handle = Handle::default();
-    shared.processes().insert(id.clone(), handle.clone());
-    shared.change(|state, now| state.worker_starting(id.clone(), now));
-    shared.tracker.spawn(live(Arc::clone(shared), id, handle));
+    endpoint.processes().insert(id.clone(), handle.clone());
+    let mishap = endpoint.change(|state, now| {
+        state.worker_starting(id.clone(), now);
+        state.start_mishap()
+    });
+    let life = live(Arc::clone(endpoint), id, handle, mishap);
+    endpoint.site.tracker.spawn(life);
 }
 
 /// A worker's life: cold start, process, end.
-async fn live(shared: Arc<Shared>, id: String, handle: Handle) {
-    let files = shared.worker_root.join(&id);
+async fn live(endpoint: Arc<Endpoint>, id: String, handle: Handle, mishap: StartMishap) {
+    let site = Arc::clone(&endpoint.site);
+    let files = site.worker_root.join(&id);
     let how = tokio::select! {
-        () = tokio::time::sleep(shared.config.cold_start) => {
-            run_process(&shared, &id, &files, &handle).await
+        () = site.clock.sleep(site.config.cold_start + mishap.late) => {
+            if mishap.crashes {
+                "crashed at its start, as asked".to_owned()
+            } else {
+                run_process(&endpoint, &id, &files, &handle).await
+            }
         }
         () = handle.stop.cancelled() => "stopped before it was up".to_owned(),
         () = handle.kill.cancelled() => "killed before it was up".to_owned(),
     };
     drop(tokio::fs::remove_dir_all(&files).await);
-    let was_asked = handle.stop.is_cancelled() || handle.kill.is_cancelled();
-    let called = shared.change(|state, now| state.worker_gone(&id, &how, now));
-    shared.processes().remove(&id);
-    let mut starts = shared.starts.lock().unwrap_or_else(PoisonError::into_inner);
-    starts.ended(called || was_asked, Instant::now());
-    tracing::info!(worker = id, how, "worker ended");
+    // One that is killed without having called took too long to start: no better than a crash.
+    let was_asked = handle.stop.is_cancelled();
+    let called = endpoint.change(|state, now| {
+        let called = state.worker_gone(&id, &how, now);
+        if !called && !was_asked {
+            state.note_crash();
+        }
+        called
+    });
+    endpoint.processes().remove(&id);
+    let starts = endpoint.starts.lock();
+    let mut starts = starts.unwrap_or_else(PoisonError::into_inner);
+    starts.ended(called || was_asked, site.clock.now());
+    tracing::info!(endpoint = endpoint.id, worker = id, how, "worker ended");
 }
 
-async fn run_process(shared: &Arc<Shared>, id: &str, files: &Path, handle: &Handle) -> String {
-    let (mut child, port) = match spawn(shared, id, files) {
+async fn run_process(endpoint: &Arc<Endpoint>, id: &str, files: &Path, handle: &Handle) -> String {
+    let started = process::spawn(&endpoint.site, &endpoint.spec(), id, files);
+    let (mut child, ports) = match started {
         Ok(started) => started,
         Err(error) => {
             tracing::error!(%error, worker = id, "worker could not be started");
@@ -109,16 +108,23 @@ async fn run_process(shared: &Arc<Shared>, id: &str, files: &Path, handle: &Hand
     let Some(pid) = child.id() else {
         return "ended at once".to_owned();
     };
-    shared.change(|state, now| state.worker_started(id, pid, port, now));
-    tracing::info!(worker = id, pid, port, "worker started");
-    let how = wait(shared, id, &mut child, pid, handle).await;
+    let numbers = (ports.http, ports.main);
+    endpoint.change(|state, now| state.worker_started(id, pid, numbers, now));
+    tracing::info!(worker = id, pid, port = ports.http, "worker started");
+    let gone = CancellationToken::new();
+    for (listener, port) in ports.tcp {
+        let forward = tcp::forward(Arc::clone(endpoint), listener, port, gone.clone());
+        endpoint.site.tracker.spawn(forward);
+    }
+    let how = wait(endpoint, id, &mut child, pid, handle).await;
+    gone.cancel();
     // What it left behind in its group (encoders) goes with it, as in a container.
     drop(send_signal(pid, Signal::Kill));
     how
 }
 
 async fn wait(
-    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
     id: &str,
     child: &mut Child,
     pid: u32,
@@ -128,16 +134,18 @@ async fn wait(
         ended = child.wait() => return describe("ended by itself", ended),
         () = handle.kill.cancelled() => {}
         () = handle.stop.cancelled() => {
-            shared.change(|state, _| state.worker_stopping(id));
+            endpoint.change(|state, _| state.worker_stopping(id));
             drop(send_signal(pid, Signal::Term));
+            // A frozen one would never hear of it.
+            drop(send_signal(pid, Signal::Cont));
             tokio::select! {
                 ended = child.wait() => return describe("stopped", ended),
-                () = tokio::time::sleep(shared.config.stop_grace) => {}
+                () = tokio::time::sleep(endpoint.site.config.stop_grace) => {}
                 () = handle.kill.cancelled() => {}
             }
         }
     }
-    shared.change(|state, _| state.worker_stopping(id));
+    endpoint.change(|state, _| state.worker_stopping(id));
     drop(send_signal(pid, Signal::Kill));
     describe("killed", child.wait().await)
 }
@@ -147,92 +155,4 @@ fn describe(what: &str, ended: std::io::Result<std::process::ExitStatus>) -> Str
         Ok(status) => format!("{what}: {status}"),
         Err(error) => format!("{what}: {error}"),
     }
-}
-
-fn spawn(shared: &Shared, id: &str, files: &Path) -> std::io::Result<(Child, u16)> {
-    let (work, output) = (files.join("work"), files.join("output"));
-    std::fs::create_dir_all(&work)?;
-    std::fs::create_dir_all(&output)?;
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port();
-    let mut command = if shared.has_setpriv {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .args(&shared.command);
-        command
-    } else {
-        let mut command = Command::new(&shared.command[0]);
-        command.args(&shared.command[1..]);
-        command
-    };
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if NOT_INHERITED
-            .iter()
-            .any(|prefix| name_text.starts_with(prefix))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command.envs(environment(shared, id, port));
-    command.env("WORK_DIR", work).env("OUTPUT_DIR", output);
-    command.envs(
-        shared
-            .config
-            .worker_env
-            .iter()
-            .map(|(name, value)| (name, value)),
-    );
-    command
-        .stdin(Stdio::null())
-        .process_group(0)
-        .kill_on_drop(true);
-    if let Some(dir) = &shared.config.worker_log_dir {
-        let path = dir.join(format!("{id}.log"));
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)?;
-        command.stdout(log.try_clone()?).stderr(log);
-    }
-    Ok((command.spawn()?, port))
-}
-
-/// What RunPod sets.
-fn environment(shared: &Shared, id: &str, port: u16) -> Vec<(&'static str, String)> {
-    let api = format!("{}/v2/{}", shared.base, shared.config.endpoint);
-    let gpu = "gpu=NVIDIA+GeForce+RTX+4090";
-    vec![
-        (
-            "RUNPOD_WEBHOOK_GET_JOB",
-            format!("{api}/job-take/$ID?{gpu}"),
-        ),
-        (
-            "RUNPOD_WEBHOOK_POST_OUTPUT",
-            format!("{api}/job-done/$RUNPOD_POD_ID/$ID?{gpu}"),
-        ),
-        (
-            "RUNPOD_WEBHOOK_POST_STREAM",
-            format!("{api}/job-stream/$RUNPOD_POD_ID/$ID?{gpu}"),
-        ),
-        (
-            "RUNPOD_WEBHOOK_PING",
-            format!("{api}/ping/$RUNPOD_POD_ID?{gpu}"),
-        ),
-        (
-            "RUNPOD_PING_INTERVAL",
-            shared.config.ping_interval.as_millis().to_string(),
-        ),
-        ("RUNPOD_AI_API_KEY", shared.config.worker_key.clone()),
-        ("RUNPOD_POD_ID", id.to_owned()),
-        ("RUNPOD_POD_HOSTNAME", format!("{id}-sim")),
-        ("RUNPOD_ENDPOINT_ID", shared.config.endpoint.clone()),
-        ("RUNPOD_GPU_NAME", "NVIDIA+GeForce+RTX+4090".to_owned()),
-        ("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true".to_owned()),
-        ("RUNPOD_SKIP_GPU_CHECK", "true".to_owned()),
-        ("HTTP_PORT", port.to_string()),
-        ("WORKER_PROXY_URL", proxy_template(&shared.base)),
-    ]
 }

@@ -138,9 +138,9 @@ mod tests {
         let path = dir.path().join("job.json");
         std::fs::write(&path, "{\"operation\": }").unwrap();
         let error = request(&path).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
+        assert_eq!(error.exit_code(), 64);
         let missing = request(&dir.path().join("none.json")).unwrap_err();
-        assert_eq!(missing.exit_code(), 2);
+        assert_eq!(missing.exit_code(), 64);
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(request(&path).unwrap(), b"{}");
     }

@@ -151,7 +151,7 @@ impl House {
     pub async fn start(&mut self, name: &'static str) -> anyhow::Result<()> {
         let mut spec = ProcessSpec::service(name, self.dir.path())?;
         let sections: &[&str] = if name == "photofinish-dispatcher" {
-            &["FETCHER", "RUNPOD__PROXY_URL"]
+            &["FETCHER", "OUTBOUND", "RUNPOD__PROXY_URL"]
         } else {
             &[
                 "PLAN",

@@ -98,6 +98,51 @@ async fn a_submit_without_an_answer_is_watched_and_not_repeated() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_runpod_keeps_failing_parts_wait_in_their_lane_and_spend_nothing()
+-> anyhow::Result<()> {
+    let settings = [
+        ("runpod.breaker_failures_max", "2"),
+        ("runpod.breaker_open_min_s", "4"),
+    ];
+    let house = House::with(&settings).await?;
+    house
+        .fault(json!({"operation": "run", "status": 503, "count": 2}))
+        .await?;
+    let calls = || async { house.sim_state().await.ok()?["calls"]["run"].as_u64() };
+    for sent in [1, 2] {
+        house.submit(1, 600).await?;
+        wait_for(SOON, "a submit", || async {
+            (calls().await? == sent).then_some(())
+        })
+        .await?;
+    }
+    let failed_at = Instant::now();
+    let waiting = [house.submit(1, 600).await?, house.submit(1, 600).await?];
+    wait_for(SOON, "both wait in the lane", || async {
+        (house.broker.depth(LANE).await.ok()? == 2).then_some(())
+    })
+    .await?;
+    assert_eq!(calls().await, Some(2), "nothing is sent");
+    wait_for(SOON, "both are submitted", || async {
+        (house.sim_jobs().await.ok()?.len() == 2).then_some(())
+    })
+    .await?;
+    let waited = failed_at.elapsed();
+    assert!(waited >= Duration::from_millis(1900), "{waited:?}");
+    assert_eq!(calls().await, Some(4), "one each");
+    for job in &waiting {
+        let part = part(&house, job).await;
+        assert_eq!((part.attempt, part.open[&0]), (1, 0), "{}", house.logs());
+    }
+    let logs = house.logs();
+    assert!(
+        logs.contains("breaker open") && logs.contains("breaker closed"),
+        "{logs}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slots_that_nobody_vouches_for_are_asked_after() -> anyhow::Result<()> {
     let house = House::open().await?;
     let job = house.submit(1, 600).await?;

@@ -8,4 +8,6 @@
 mod house;
 mod pulls;
 mod rendering_worker;
+mod routes;
+mod tls;
 mod watches;

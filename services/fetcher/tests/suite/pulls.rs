@@ -11,12 +11,12 @@ use serde_json::json;
 use crate::house::{House, SOON, Taken};
 use crate::rendering_worker::{RenderingWorker, announcement};
 
-const MIB: usize = 1024 * 1024;
+pub const MIB: usize = 1024 * 1024;
 /// The design's limit for one pull.
-const GROWTH_BYTES_MAX: u64 = 24 * MIB as u64;
+pub const GROWTH_BYTES_MAX: u64 = 24 * MIB as u64;
 
 /// Bytes that do not repeat soon.
-fn noise(length: usize, seed: u64) -> Bytes {
+pub fn noise(length: usize, seed: u64) -> Bytes {
     let mut state = seed | 1;
     let words = (0..length.div_ceil(8)).flat_map(|_| {
         state ^= state << 13;
@@ -37,7 +37,7 @@ async fn open(proxy: &FaultProxy) -> anyhow::Result<House> {
 }
 
 /// Announces one output by progress and waits until it is stored.
-async fn pulled(
+pub async fn pulled(
     house: &House,
     job: &JobId,
     taken: &Taken,
@@ -46,7 +46,8 @@ async fn pulled(
     content: Bytes,
 ) -> anyhow::Result<StoredOutput> {
     let output = worker.has(taken, index, content);
-    let ready = announcement(taken, AnnouncementKind::Ready, vec![output.clone()]);
+    let mut ready = announcement(taken, AnnouncementKind::Ready, vec![output.clone()]);
+    ready.addresses.clone_from(&worker.addresses);
     let progress = json!({"status": "IN_PROGRESS", "output": ready});
     house.tell_runpod(&taken.id, progress).await?;
     let stored = wait_for(3 * SOON, "the output is stored", || async {
@@ -70,7 +71,7 @@ async fn pulled(
 }
 
 /// `VmHWM` of a process: the most memory that it ever held.
-fn memory_peak(pid: u32) -> u64 {
+pub fn memory_peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use photofinish_contract::announcement::{
-    Announcement, AnnouncementKind, ReadyOutput, Spent, Wanted,
+    Address, Announcement, AnnouncementKind, ReadyOutput, Spent, Wanted,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +27,10 @@ pub struct Seen {
     pub acknowledged: BTreeSet<String>,
     /// GETs of outputs.
     pub reads: usize,
+    /// Calls that came through RunPod's proxy.
+    pub calls_by_proxy: usize,
+    /// Where the ranges began that were asked for through it.
+    pub ranges_by_proxy: Vec<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -39,21 +44,28 @@ struct Shared {
 #[derive(Debug)]
 pub struct RenderingWorker {
     pub addr: SocketAddr,
+    /// What it announces as its addresses.
+    pub addresses: Vec<Address>,
     shared: Arc<Shared>,
 }
 
 impl RenderingWorker {
     pub async fn start() -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let router = Router::new()
-            .route("/{worker}/attempts/{nonce}", get(greet))
+        let routes = Router::new()
+            .route("/attempts/{nonce}", get(greet))
             .route(
-                "/{worker}/attempts/{nonce}/outputs/{name}",
+                "/attempts/{nonce}/outputs/{name}",
                 get(read).delete(acknowledge),
             )
-            .route("/{worker}/attempts/{nonce}/rescue", post(rescue))
-            .route("/{worker}/attempts/{nonce}/wanted", post(wanted))
+            .route("/attempts/{nonce}/rescue", post(rescue))
+            .route("/attempts/{nonce}/wanted", post(wanted))
             .with_state(shared.clone());
+        let noted = axum::middleware::from_fn_with_state(shared.clone(), note_proxied);
+        // RunPod's proxy is a path here, and a host there.
+        let router = routes
+            .clone()
+            .nest(&format!("/{WORKER}"), routes.layer(noted));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         #[expect(
@@ -61,7 +73,11 @@ impl RenderingWorker {
             reason = "a test has no runtime of ours around it"
         )]
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { addr, shared })
+        Ok(Self {
+            addr,
+            addresses: Vec::new(),
+            shared,
+        })
     }
 
     /// What the fetcher is told of as the proxy's address, through `addr`.
@@ -124,6 +140,25 @@ impl Shared {
     }
 }
 
+async fn note_proxied(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    {
+        let mut seen = shared.seen.lock().unwrap();
+        seen.calls_by_proxy += 1;
+        let from = range_start(request.headers());
+        seen.ranges_by_proxy.extend(from.map(|from| from as u64));
+    }
+    next.run(request).await
+}
+
+fn range_start(headers: &HeaderMap) -> Option<usize> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?;
+    range
+        .strip_prefix("bytes=")?
+        .strip_suffix('-')?
+        .parse()
+        .ok()
+}
+
 async fn greet(State(shared): State<Arc<Shared>>) -> StatusCode {
     shared.seen.lock().unwrap().greeted = true;
     StatusCode::OK
@@ -131,7 +166,7 @@ async fn greet(State(shared): State<Arc<Shared>>) -> StatusCode {
 
 async fn read(
     State(shared): State<Arc<Shared>>,
-    Path((_, _, name)): Path<(String, String, String)>,
+    Path((_, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
     shared.seen.lock().unwrap().reads += 1;
@@ -141,14 +176,7 @@ async fn read(
     let Some(content) = shared.files.lock().unwrap().get(&name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let from = headers.get(header::RANGE).and_then(|range| {
-        let from = range
-            .to_str()
-            .ok()?
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?;
-        from.parse::<usize>().ok()
-    });
+    let from = range_start(&headers);
     match from {
         None => content.into_response(),
         Some(from) => {
@@ -161,7 +189,7 @@ async fn read(
 
 async fn acknowledge(
     State(shared): State<Arc<Shared>>,
-    Path((_, _, name)): Path<(String, String, String)>,
+    Path((_, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> StatusCode {
     if !shared.admits(&headers) {

@@ -10,6 +10,8 @@ use photofinish_contract::announcement::Announcement;
 use tokio_util::io::ReaderStream;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// RunPod may freeze an idle worker: connections that are older are dead when it is thawed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A push may take this long, and
 const PUT_TIMEOUT_BASE: Duration = Duration::from_secs(10);
@@ -52,6 +54,7 @@ impl OwnClient {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("photofinish-worker/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         Ok(Self(builder.build()?))

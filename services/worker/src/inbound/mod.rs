@@ -1,4 +1,6 @@
 //! The two entrances: jobs from RunPod, and calls to the output server.
 
+pub mod door;
+mod idle;
 pub mod outputs;
 pub mod runpod;

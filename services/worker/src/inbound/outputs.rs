@@ -24,6 +24,8 @@ use crate::attempt::take::Take;
 
 /// Bytes of one piece of a file on its way out.
 const CHUNK_BYTES: usize = 128 * 1024;
+/// Bytes of a list of wanted items.
+const WANTED_BYTES_MAX: usize = 256 * 1024;
 
 /// The routes over everything that is being served.
 pub fn router(registry: Registry) -> Router {
@@ -47,6 +49,8 @@ enum Refusal {
     Unauthorized,
     /// The output was acknowledged.
     Gone,
+    /// A body that cannot be read.
+    Unreadable,
     /// The file cannot be read.
     Broken,
 }
@@ -60,6 +64,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, challenge).into_response()
             }
             Self::Gone => StatusCode::GONE.into_response(),
+            Self::Unreadable => StatusCode::BAD_REQUEST.into_response(),
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     }
@@ -182,9 +187,13 @@ async fn wanted(
     State(registry): State<Registry>,
     Path(nonce): Path<String>,
     headers: HeaderMap,
-    Json(wanted): Json<Wanted>,
+    body: Body,
 ) -> Result<StatusCode, Refusal> {
+    // Who has no token cannot make us wait for a body.
     let take = admitted(&registry, &nonce, &headers)?;
+    let body = axum::body::to_bytes(body, WANTED_BYTES_MAX).await;
+    let body = body.map_err(|_| Refusal::Unreadable)?;
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Refusal::Unreadable)?;
     take.obey(&wanted);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,17 +9,27 @@ use photofinish_contract::attempt_input::{ATTEMPT_INPUT_VERSION, AttemptInput};
 use photofinish_model::Code;
 use photofinish_runpod::worker::{Job, JobContext, JobOutcome};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::attempt::{Attempts, Taken};
 
+/// What does the jobs: `None` until the worker has put itself together, which goes on while the
+/// first poll is open.
+pub type Assembled = watch::Receiver<Option<Arc<Attempts>>>;
+
 /// Does one job.
-pub async fn handle(attempts: Arc<Attempts>, job: Job, context: JobContext) -> JobOutcome {
+pub async fn handle(mut assembled: Assembled, job: Job, context: JobContext) -> JobOutcome {
     let input = match read(job.input) {
         Ok(input) => input,
         Err(why) => {
             tracing::warn!(run_id = job.id, why, "job refused");
             return JobOutcome::failed(Code::UnsupportedInput.as_str(), why);
         }
+    };
+    let attempts = assembled.wait_for(Option::is_some).await;
+    let Some(attempts) = attempts.ok().and_then(|attempts| attempts.clone()) else {
+        let code = Code::WorkerStopping.as_str();
+        return JobOutcome::failed(code, "the worker could not start");
     };
     tracing::info!(attempt = %input.attempt, run_id = job.id, "attempt taken");
     let taken = Taken {

@@ -17,10 +17,10 @@ use super::video::keep;
 use crate::error::Halt;
 use crate::media::encoder::Encoder;
 use crate::media::ffmpeg::{Args, FfmpegError, Running};
-use crate::render::camera;
-use crate::render::decode::{self, DecodeError};
-use crate::render::pump::{self, Shot};
-use crate::render::stage::Stage;
+use photofinish_render::camera;
+use photofinish_render::decode::{self, DecodeError};
+use photofinish_render::pump::{self, Shot};
+use photofinish_render::stage::Stage;
 
 /// What all clips of a part share.
 #[derive(Debug, Clone, Copy)]

@@ -8,11 +8,12 @@ use photofinish_contract::attempt_input::{AttemptInput, PictureItem, RescueTarge
 use photofinish_contract::request::{Fit, Motion};
 use photofinish_kit::{wait_for, wait_until};
 use photofinish_model::{AttemptRef, Code, ItemIndex, JobId, Nonce};
-use photofinish_runtime::{Context, http};
+use photofinish_runtime::Context;
 use photofinish_worker::attempt::directories::Roots;
 use photofinish_worker::attempt::registry::Registry;
 use photofinish_worker::attempt::rescue::OwnClient;
 use photofinish_worker::attempt::{Attempts, Taken};
+use photofinish_worker::inbound::door::{Door, Limits};
 use photofinish_worker::inbound::outputs;
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
@@ -39,12 +40,8 @@ impl Bench {
         let registry = Registry::default();
         let listener = context.ports.listen("http", "127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        http::serve(
-            &context.tasks,
-            "outputs",
-            listener,
-            outputs::router(registry.clone()),
-        );
+        let routes = outputs::router(registry.clone());
+        Door::new(routes, None, Limits::default()).serve(&context.tasks, listener);
         let (work, output) = (dir.path().join("work"), dir.path().join("output"));
         let attempts = Attempts {
             studio: Arc::new(studio),
@@ -329,11 +326,10 @@ async fn without_contact_outputs_are_pushed_and_nothing_lingers() {
 async fn sigterm_pushes_what_is_ready_and_ends_soon() {
     let bench = Bench::start().await;
     bench.picture("a");
-    let mut input = bench.input(&["a", "a", "a", "a"]);
+    // One that never ends, beside the one that does: the studio makes two at once, in any order.
+    let mut input = bench.input(&["a", "a"]);
     if let Work::Img2vid { items, .. } = &mut input.work {
-        for item in &mut items[1..] {
-            item.frames = 500_000;
-        }
+        items[1].frames = 500_000;
     }
     let run = bench.run(input);
     run.outputs(1).await;
@@ -343,7 +339,7 @@ async fn sigterm_pushes_what_is_ready_and_ends_soon() {
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert_eq!(last.rescued, [0]);
     let codes: Vec<Code> = last.errors.iter().map(|error| error.fault.code).collect();
-    assert_eq!(codes, [Code::WorkerStopping; 3]);
+    assert_eq!(codes, [Code::WorkerStopping]);
     assert!(last.errors.iter().all(|error| !error.permanent));
     bench.nothing_left();
 }
@@ -398,6 +394,15 @@ async fn callers_may_ask_for_a_push_and_call_work_off() {
     })
     .await
     .unwrap();
+    for body in [
+        "",
+        "{}",
+        "[]",
+        &format!("{{\"wanted\": [{}0]}}", "0,".repeat(200_000)),
+    ] {
+        let answer = post("/wanted").body(body.to_owned()).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    }
     let none = post("/wanted")
         .json(&Wanted { wanted: Vec::new() })
         .send()
@@ -434,6 +439,32 @@ async fn a_signal_is_posted_and_its_answer_obeyed() {
         (first.kind, first.run_id.as_str()),
         (AnnouncementKind::Started, "run-1")
     );
+}
+
+/// An attempt that was superseded calls home too late: there is nothing to do for it.
+#[tokio::test]
+async fn an_attempt_of_which_nothing_is_wanted_returns_at_once() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let receiver = photofinish_kit::Receiver::start().await.unwrap();
+    receiver.always(photofinish_kit::Answer {
+        body: r#"{"wanted": []}"#.to_owned(),
+        ..photofinish_kit::Answer::status(200)
+    });
+    let mut input = AttemptInput {
+        signal_url: Some(receiver.url("/hooks/runpod/x")),
+        ..bench.input(&["a", "missing"])
+    };
+    if let Work::Img2vid { items, .. } = &mut input.work {
+        items[0].frames = 500_000;
+    }
+    let last = bench.run(input).ended().await.unwrap();
+    assert!(
+        last.outputs.is_empty() && last.rescued.is_empty(),
+        "{last:?}"
+    );
+    assert!(last.spent.taken_s < 10.0, "{:?}", last.spent);
+    bench.nothing_left();
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 mod attempts;
 mod clips;
-mod pixels;
+mod door;
 mod process;
 mod support;
 mod videos;

@@ -1,15 +1,19 @@
 //! The real program: by hand, and speaking RunPod's protocol to a server of few lines.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use futures_util::StreamExt as _;
+use photofinish_contract::announcement::Address;
 use photofinish_kit::wait_for;
+use photofinish_runpod::direct::{DirectAddress, DirectPorts};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -89,8 +93,14 @@ async fn runpod(seen: Seen) -> String {
     base
 }
 
-/// The program as RunPod would start it.
-fn start(base: &str, dir: &Path) -> Child {
+/// A port that is free now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The program as RunPod would start it, with its port exposed.
+fn start(base: &str, dir: &Path, port: u16, changed: &[(&str, &str)]) -> Child {
     let urls = [
         ("RUNPOD_WEBHOOK_GET_JOB", "job-take/$ID?gpu=x"),
         (
@@ -110,10 +120,13 @@ fn start(base: &str, dir: &Path) -> Child {
         .env("RUNPOD_ENDPOINT_ID", "ep1")
         .env("WORK_DIR", dir.join("work"))
         .env("OUTPUT_DIR", dir.join("output"))
-        .env("HTTP_PORT", "0")
+        .env("HTTP_PORT", port.to_string())
+        .env("RUNPOD_PUBLIC_IP", "127.0.0.1")
+        .env(format!("RUNPOD_TCP_PORT_{port}"), port.to_string())
         .env("WORKER_PROXY_URL", "http://127.0.0.1:{port}")
         .env("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", "127.0.0.0/8")
         .env("PHOTOFINISH__ENCODER__CHOICE", "x264")
+        .envs(changed.iter().copied())
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
@@ -139,6 +152,23 @@ impl Seen {
     }
 }
 
+/// The direct address is announced first, with what is to be pinned; the proxy's second.
+async fn fetched_directly(addresses: Vec<Address>, port: u16, path: &str) -> Vec<u8> {
+    let [direct, proxy]: [Address; 2] = addresses.try_into().unwrap();
+    assert_eq!(direct.url, format!("https://127.0.0.1:{port}"));
+    assert_eq!(proxy.url, format!("http://127.0.0.1:{port}"));
+    assert_eq!(proxy.tls_sha256, None);
+    let mut certificate = [0; 32];
+    hex::decode_to_slice(direct.tls_sha256.as_ref().unwrap(), &mut certificate).unwrap();
+    let addr = ([127, 0, 0, 1], port).into();
+    let pinned = DirectPorts::new(SOON, SOON)
+        .port(&DirectAddress { addr, certificate })
+        .unwrap();
+    let answer = pinned.get(path, "secret", 0).await.unwrap();
+    let pieces: Vec<_> = answer.pieces().map(Result::unwrap).collect().await;
+    pieces.concat()
+}
+
 #[tokio::test]
 async fn the_program_takes_does_announces_and_answers_jobs() {
     photofinish_runtime::install_crypto();
@@ -146,7 +176,8 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
     let url = server.put("a", png(&detailed(320, 200)));
     let base = runpod(seen.clone()).await;
     let dir = tempfile::tempdir().unwrap();
-    let mut worker = start(&base, dir.path());
+    let port = free_port();
+    let mut worker = start(&base, dir.path(), port, &[]);
     seen.offer(json!({"id": "stranger", "input": {"prompt": "a cat"}}));
     let refused = seen.posted("/error", |_| true).await.to_string();
     assert!(refused.contains("unsupported_input"), "{refused}");
@@ -162,9 +193,12 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
     }}));
     let ready = seen.posted("/output/outputs/0", |_| true).await;
     assert_eq!(ready["status"], "IN_PROGRESS");
-    let base = ready["output"]["addresses"][0]["url"].as_str().unwrap();
+    let addresses = serde_json::from_value(ready["output"]["addresses"].clone()).unwrap();
+    let path = format!("/attempts/{nonce}/outputs/0003-a.mp4");
+    let by_tls = fetched_directly(addresses, port, &path).await;
+    let base = format!("http://127.0.0.1:{port}");
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let output = format!("{base}/attempts/{nonce}/outputs/0003-a.mp4");
+    let output = format!("{base}{path}");
     let got = http
         .get(&output)
         .bearer_auth("secret")
@@ -172,7 +206,9 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
         .await
         .unwrap();
     assert_eq!(got.status().as_u16(), 200);
-    assert!(got.bytes().await.unwrap().len() > 500);
+    let got = got.bytes().await.unwrap();
+    assert!(got.len() > 500);
+    assert_eq!(got, by_tls, "both routes give the same");
     http.delete(&output)
         .bearer_auth("secret")
         .send()
@@ -199,4 +235,63 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
         .unwrap()
         .unwrap();
     assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn after_its_last_job_the_program_asks_for_a_fresh_worker_and_ends_well() {
+    photofinish_runtime::install_crypto();
+    let seen = Seen::default();
+    let base = runpod(seen.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let changed = [("PHOTOFINISH__WORKER__REFRESH_AFTER_JOBS", "2")];
+    let mut worker = start(&base, dir.path(), free_port(), &changed);
+    for id in ["first", "second"] {
+        seen.offer(json!({"id": id, "input": {"prompt": "a cat"}}));
+    }
+    let last = seen.posted("/stopPod", |_| true).await;
+    assert_eq!(last["stopPod"], true);
+    let ended = tokio::time::timeout(SOON, worker.wait()).await.unwrap();
+    assert!(ended.unwrap().success());
+    let posts = seen.posts.lock().unwrap();
+    let asked = posts.iter().filter(|post| post.get("stopPod").is_some());
+    assert_eq!((posts.len(), asked.count()), (2, 1));
+}
+
+/// RunPod pays for every second until the first poll: no trial and no directory stands in its way.
+#[tokio::test]
+async fn the_first_poll_waits_for_no_encoder() {
+    photofinish_runtime::install_crypto();
+    let seen = Seen::default();
+    let base = runpod(seen.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let hanging = dir.path().join("ffmpeg");
+    std::fs::write(&hanging, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&hanging, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let changed = [("PHOTOFINISH__ENCODER__FFMPEG", hanging.to_str().unwrap())];
+    seen.offer(json!({"id": "stranger", "input": {"prompt": "a cat"}}));
+    let begun = Instant::now();
+    let _worker = start(&base, dir.path(), free_port(), &changed);
+    seen.posted("/error", |_| true).await;
+    // Generous: a busy machine needs a tenth of a second.
+    assert!(
+        begun.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_worker_without_directories_ends_badly() {
+    photofinish_runtime::install_crypto();
+    let seen = Seen::default();
+    let base = runpod(seen.clone()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = start(
+        &base,
+        dir.path(),
+        free_port(),
+        &[("WORK_DIR", "/dev/null/work")],
+    );
+    let ended = tokio::time::timeout(SOON, worker.wait()).await.unwrap();
+    assert!(!ended.unwrap().success());
 }

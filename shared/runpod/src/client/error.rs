@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::gate::Went;
+
 /// Why a client could not be made; always a fault of the configuration or of the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -45,6 +47,12 @@ pub enum RunError {
         #[source]
         source: reqwest::Error,
     },
+    /// The endpoint kept failing, so nothing was sent: later, or elsewhere, it may go.
+    #[error("not sent, runpod's endpoint keeps failing: not before {retry_after:?}")]
+    Open {
+        /// When it may be tried again.
+        retry_after: Duration,
+    },
     /// The run may or may not be queued.
     #[error("submit a run, outcome unknown")]
     Unknown(#[source] Unknown),
@@ -54,15 +62,19 @@ impl RunError {
     /// Whether it is certain that RunPod queued nothing.
     pub fn is_refused(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::TooLarge { .. } | Self::NotSent { .. } => true,
+            Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::NotSent { .. }
+            | Self::Open { .. } => true,
             Self::Unknown(_) => false,
         }
     }
 
-    /// The wait RunPod asked for, if any.
+    /// The wait that RunPod asked for, or that of the breaker, if any.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
+            Self::Open { retry_after } => Some(*retry_after),
             Self::TooLarge { .. } | Self::NotSent { .. } | Self::Unknown(_) => None,
         }
     }
@@ -74,7 +86,25 @@ impl RunError {
             Self::Refused { .. } => "refused",
             Self::TooLarge { .. } => "too_large",
             Self::NotSent { .. } => "not_sent",
+            Self::Open { .. } => "breaker_open",
             Self::Unknown(_) => "unknown",
+        }
+    }
+
+    /// What the breaker makes of a submit that was sent: a refusal is an answer, but for 429.
+    pub(super) fn went(error: Option<&Self>) -> Went {
+        match error {
+            Some(Self::Refused {
+                status: 429,
+                retry_after,
+                ..
+            }) => Went::Failed {
+                retry_after: *retry_after,
+            },
+            None | Some(Self::Refused { .. } | Self::TooLarge { .. } | Self::Open { .. }) => {
+                Went::Answered
+            }
+            Some(Self::NotSent { .. } | Self::Unknown(_)) => Went::Failed { retry_after: None },
         }
     }
 }
@@ -126,6 +156,12 @@ pub enum StatusError {
         /// What the answer said.
         detail: String,
     },
+    /// The endpoint kept failing, so it was not asked; asking again later is right.
+    #[error("not asked, runpod's endpoint keeps failing: not before {retry_after:?}")]
+    NotAsked {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// No whole answer; asking again later is right.
     #[error("call runpod")]
     Transport(#[source] reqwest::Error),
@@ -155,7 +191,10 @@ impl StatusError {
     /// Whether asking again later can help without anyone acting.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Transient { .. } | Self::Transport(_) => true,
+            Self::RateLimited { .. }
+            | Self::Transient { .. }
+            | Self::NotAsked { .. }
+            | Self::Transport(_) => true,
             Self::NotFound { .. } | Self::Unauthorized { .. } => false,
         }
     }
@@ -167,7 +206,27 @@ impl StatusError {
             Self::Unauthorized { .. } => "unauthorized",
             Self::RateLimited { .. } => "rate_limited",
             Self::Transient { .. } => "transient",
+            Self::NotAsked { .. } => "breaker_open",
             Self::Transport(_) => "transport",
+        }
+    }
+
+    /// What the breaker makes of it: a refusal is an answer, but for 429.
+    pub(super) fn went(error: Option<&Self>) -> Went {
+        match error {
+            None
+            | Some(
+                Self::NotFound { .. }
+                | Self::Unauthorized { .. }
+                | Self::NotAsked { .. }
+                | Self::Transient {
+                    status: 400..=499, ..
+                },
+            ) => Went::Answered,
+            Some(Self::RateLimited { retry_after }) => Went::Failed {
+                retry_after: *retry_after,
+            },
+            Some(Self::Transient { .. } | Self::Transport(_)) => Went::Failed { retry_after: None },
         }
     }
 }

@@ -215,7 +215,6 @@ fn whole(value: &Value) -> Option<u64> {
 
 /// Counters of an endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Health {
     /// Runs by state.
     pub jobs: JobCounts,
@@ -223,16 +222,85 @@ pub struct Health {
     pub workers: WorkerCounts,
 }
 
+/// Why jobs wait though nobody works on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Workers crash.
+    Unhealthy,
+    /// RunPod has no free machine of the kinds asked for.
+    Throttled,
+    /// Workers are starting: wait.
+    Initializing,
+    /// No worker at all, nor one on its way: the endpoint's own limit of workers may be 0.
+    NoWorkers,
+}
+
+impl Shortage {
+    /// A word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unhealthy => "unhealthy",
+            Self::Throttled => "throttled",
+            Self::Initializing => "initializing",
+            Self::NoWorkers => "no_workers",
+        }
+    }
+}
+
 impl Health {
+    /// Reads the body of `/health`. `None` when it has neither jobs nor workers. A counter that is
+    /// left out, or is no number, is 0.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let (jobs, workers) = (&value["jobs"], &value["workers"]);
+        if !jobs.is_object() && !workers.is_object() {
+            return None;
+        }
+        let job = |key: &str| whole(&jobs[key]).unwrap_or(0);
+        let worker = |key: &str| whole(&workers[key]).unwrap_or(0);
+        Some(Self {
+            jobs: JobCounts {
+                completed: job("completed"),
+                failed: job("failed"),
+                in_progress: job("inProgress"),
+                in_queue: job("inQueue"),
+                retried: job("retried"),
+            },
+            workers: WorkerCounts {
+                idle: worker("idle"),
+                initializing: worker("initializing"),
+                ready: worker("ready"),
+                running: worker("running"),
+                throttled: worker("throttled"),
+                unhealthy: worker("unhealthy"),
+            },
+        })
+    }
+
     /// Runs that are queued or with a worker.
     pub fn in_flight(&self) -> u64 {
-        self.jobs.in_queue + self.jobs.in_progress
+        self.jobs.in_queue.saturating_add(self.jobs.in_progress)
+    }
+
+    /// Why what is queued waits while no worker is up; `None` when a worker is, or nothing waits.
+    pub fn shortage(&self) -> Option<Shortage> {
+        let workers = &self.workers;
+        if self.jobs.in_queue == 0 || workers.idle + workers.ready + workers.running > 0 {
+            return None;
+        }
+        Some(match workers {
+            WorkerCounts { unhealthy: 1.., .. } => Shortage::Unhealthy,
+            WorkerCounts {
+                initializing: 1.., ..
+            } => Shortage::Initializing,
+            WorkerCounts { throttled: 1.., .. } => Shortage::Throttled,
+            WorkerCounts { .. } => Shortage::NoWorkers,
+        })
     }
 }
 
 /// Runs by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct JobCounts {
     /// Ended well.
     pub completed: u64,
@@ -248,7 +316,7 @@ pub struct JobCounts {
 
 /// Workers by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
     /// Up, without a job.
     pub idle: u64,
@@ -333,8 +401,34 @@ mod tests {
     #[test]
     fn health_with_two_counters_is_enough() {
         let short = r#"{"jobs":{"completed":1,"inProgress":2,"inQueue":3},"workers":{"idle":1}}"#;
-        let health: Health = serde_json::from_str(short).unwrap();
+        let health = Health::from_value(&serde_json::from_str(short).unwrap()).unwrap();
         assert_eq!((health.in_flight(), health.workers.throttled), (5, 0));
+        let odd = json!({"jobs": {"inQueue": "many", "inProgress": 2.0}, "workers": null});
+        assert_eq!(Health::from_value(&odd).unwrap().in_flight(), 2);
+        for not_health in [json!({}), json!([]), json!("ok"), json!({"jobs": 3})] {
+            assert!(Health::from_value(&not_health).is_none(), "{not_health}");
+        }
+    }
+
+    #[test]
+    fn a_long_queue_is_explained_by_the_workers() {
+        let health = |workers: Value| {
+            Health::from_value(&json!({"jobs": {"inQueue": 1}, "workers": workers})).unwrap()
+        };
+        let why = |workers| health(workers).shortage();
+        assert_eq!(why(json!({"running": 1, "throttled": 2})), None);
+        assert_eq!(why(json!({"idle": 1, "unhealthy": 2})), None);
+        assert_eq!(why(json!({"throttled": 2})), Some(Shortage::Throttled));
+        assert_eq!(
+            why(json!({"throttled": 2, "initializing": 1})),
+            Some(Shortage::Initializing)
+        );
+        assert_eq!(
+            why(json!({"throttled": 2, "unhealthy": 1})),
+            Some(Shortage::Unhealthy)
+        );
+        assert_eq!(why(json!({})), Some(Shortage::NoWorkers));
+        assert_eq!(Health::default().shortage(), None);
     }
 
     #[test]

@@ -13,6 +13,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// Least interval of pings, whatever the environment says.
 const PING_INTERVAL_MIN: Duration = Duration::from_millis(200);
 
+/// What names the poll in the template; other polls replace it.
+const TAKE_SEGMENT: &str = "/job-take/";
+
 /// Why the environment is not that of a RunPod worker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
@@ -102,18 +105,20 @@ impl WorkerEnv {
     pub(super) fn take_url(&self, batch: usize, in_progress: bool) -> String {
         let flag = format!("job_in_progress={}", u8::from(in_progress));
         let url = self.fill(&self.take, &self.worker_id);
-        if batch > 1 {
-            let url = url.replacen("/job-take/", "/job-take-batch/", 1);
+        if batch > 1 && url.contains(TAKE_SEGMENT) {
+            let url = url.replacen(TAKE_SEGMENT, "/job-take-batch/", 1);
             append(url, &format!("batch_size={batch}&{flag}"))
         } else {
             append(url, &flag)
         }
     }
 
-    /// The poll for jobs to stop.
-    pub(super) fn stop_url(&self) -> String {
-        self.fill(&self.take, &self.worker_id)
-            .replacen("/job-take/", "/job-stop/", 1)
+    /// The poll for jobs to stop; `None` when it cannot be made from the template: a poll at the
+    /// template's own address would take jobs and lose them.
+    pub(super) fn stop_url(&self) -> Option<String> {
+        let url = self.fill(&self.take, &self.worker_id);
+        url.contains(TAKE_SEGMENT)
+            .then(|| url.replacen(TAKE_SEGMENT, "/job-stop/", 1))
     }
 
     /// Where progress and result of a job go.
@@ -130,6 +135,12 @@ impl WorkerEnv {
             format!("job_id={}&{version}", encode_segment(&job_ids.join(",")))
         };
         append(self.fill(&self.ping, &self.worker_id), &query)
+    }
+
+    /// Whether any of the URLs is an https one.
+    pub(super) fn uses_tls(&self) -> bool {
+        let urls = [&self.take, &self.output, &self.ping];
+        urls.iter().any(|url| url.starts_with("https://"))
     }
 
     /// `$ID` is the worker in the URLs of polls and pings, and the job in those of results.
@@ -194,7 +205,10 @@ mod tests {
             env.take_url(3, true),
             format!("{base}/job-take-batch/wk1?gpu=RTX+4090&batch_size=3&job_in_progress=1")
         );
-        assert_eq!(env.stop_url(), format!("{base}/job-stop/wk1?gpu=RTX+4090"));
+        assert_eq!(
+            env.stop_url().unwrap(),
+            format!("{base}/job-stop/wk1?gpu=RTX+4090")
+        );
         assert_eq!(
             env.output_url("j-u1"),
             format!("{base}/job-done/wk1/j-u1?gpu=RTX+4090&isStream=false")
@@ -236,7 +250,8 @@ mod tests {
             env.take_url(2, false),
             "http://h/v2/ep/job-take-batch/wk1?batch_size=2&job_in_progress=0"
         );
-        assert_eq!(env.stop_url(), "http://h/v2/ep/job-stop/wk1");
+        assert_eq!(env.stop_url().unwrap(), "http://h/v2/ep/job-stop/wk1");
+        assert!(env.uses_tls(), "the third is https");
         assert_eq!(
             env.output_url("../x y"),
             "https://h/v2/ep/job-done/wk1/..%2Fx%20y?isStream=false"
@@ -245,6 +260,14 @@ mod tests {
             env.ping_url(&[]),
             "http://h/v2/ep/ping/wk1?gpu=NVIDIA%20RTX%20A4500&runpod_version=1.12.0"
         );
+    }
+
+    #[test]
+    fn a_poll_that_is_named_otherwise_is_never_polled_for_stops() {
+        let env = env(&[("RUNPOD_WEBHOOK_GET_JOB", "http://h/take?id=$ID")]).unwrap();
+        assert!(env.stop_url().is_none() && !env.uses_tls());
+        let url = env.take_url(3, false);
+        assert_eq!(url, "http://h/take?id=wk1&job_in_progress=0");
     }
 
     #[test]

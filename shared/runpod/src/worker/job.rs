@@ -3,19 +3,16 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::calls::Posted;
 use super::progress::{ProgressSender, progress};
 use super::registry::Held;
-use super::{
-    HANDLER_PANICKED, MISSING_INPUT, PROTOCOL_VERSION, RESULT_TOO_LARGE, Shared, WORKER_STOPPING,
-};
+use super::result::post_result;
+use super::{HANDLER_PANICKED, MISSING_INPUT, Shared, WORKER_STOPPING};
 
 /// A job as RunPod handed it out.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +37,16 @@ pub struct JobContext {
     pub worker_id: String,
     /// When the job was taken: budgets count from here.
     pub taken_at: Instant,
+    /// Cancelled when this worker is to be given up for a fresh one.
+    refresh: CancellationToken,
+}
+
+impl JobContext {
+    /// Asks for a fresh worker: this one takes no more jobs, the last result of those in hand
+    /// carries `stopPod`, and the worker's loop ends. For a GPU that misbehaves, or a leak.
+    pub fn refresh_worker(&self) {
+        self.refresh.cancel();
+    }
 }
 
 /// Why a job failed; becomes RunPod's structured error.
@@ -149,7 +156,7 @@ pub(super) async fn do_job<H: Handler>(
         }
     };
     let Some(outcome) = outcome else {
-        tracing::info!(job_id, "job cancelled, nothing posted");
+        tracing::info!(requestId = job_id, "job cancelled, nothing posted");
         metrics::counter!("photofinish_runpod_jobs_total", "outcome" => "cancelled").increment(1);
         return;
     };
@@ -158,14 +165,17 @@ pub(super) async fn do_job<H: Handler>(
         JobOutcome::Failed { .. } => "failed",
     };
     metrics::counter!("photofinish_runpod_jobs_total", "outcome" => label).increment(1);
-    post_result(&shared, &held, &outcome).await;
+    post_result(&shared, held, &outcome).await;
 }
 
 /// Posts a job that slipped in while the worker was stopping, so that it can run elsewhere.
 pub(super) async fn refuse_job(shared: Arc<Shared>, held: Held) {
-    tracing::warn!(job_id = %held.job_id, "job came while stopping, posted as failed");
+    tracing::warn!(
+        requestId = held.job_id,
+        "job came while stopping, posted as failed"
+    );
     let outcome = JobOutcome::failed(WORKER_STOPPING, "the worker was stopping");
-    post_result(&shared, &held, &outcome).await;
+    post_result(&shared, held, &outcome).await;
 }
 
 /// Runs the handler with its progress beside it. `None`: cancelled.
@@ -180,7 +190,7 @@ async fn handle<H: Handler>(
 ) -> Option<JobOutcome> {
     // A cancelled job has nothing more to tell.
     let done = held.cancelled.child_token();
-    let (sender, updates) = progress(done.clone());
+    let (sender, updates) = progress(done.clone(), shared.settings.result_bytes_max);
     let job_id = job.id.clone();
     let context = JobContext {
         progress: sender,
@@ -188,6 +198,7 @@ async fn handle<H: Handler>(
         stopping: stopping.child_token(),
         worker_id: shared.env.worker_id.clone(),
         taken_at,
+        refresh: shared.refresh.due.clone(),
     };
     let work = async {
         let outcome = run_handler(shared, handler, held, job, context, abandon).await;
@@ -226,99 +237,13 @@ async fn run_handler<H: Handler>(
         biased;
         outcome = work => outcome.unwrap_or_else(|_| {
             metrics::counter!("photofinish_runpod_handler_panics_total").increment(1);
-            tracing::error!(job_id = %held.job_id, "handler panicked");
+            tracing::error!(requestId = held.job_id, "handler panicked");
             JobOutcome::failed(HANDLER_PANICKED, "the worker had an internal fault")
         }),
         () = dropped => JobOutcome::failed("cancelled", "dropped after its grace"),
         () = abandon.cancelled() => {
-            tracing::warn!(job_id = %held.job_id, "time for stopping is over, job dropped");
+            tracing::warn!(requestId = held.job_id, "time for stopping is over, job dropped");
             JobOutcome::failed(WORKER_STOPPING, "the worker stopped before the job had ended")
         }
     }
-}
-
-/// Posts a result until it is accepted, refused, cancelled, or the deadline is over.
-async fn post_result(shared: &Shared, held: &Held, outcome: &JobOutcome) {
-    let settings = &shared.settings;
-    let job_id = held.job_id.as_str();
-    let body = guarded_body(shared, job_id, outcome);
-    let url = shared.env.output_url(job_id);
-    let until = Instant::now() + settings.result_deadline;
-    let mut pause = Duration::from_millis(100);
-    loop {
-        let posted = shared
-            .calls
-            .post(url.clone(), job_id, body.clone(), settings.result_timeout)
-            .await;
-        let fault = match posted {
-            Posted::Accepted => return,
-            Posted::Refused(status) => {
-                tracing::error!(
-                    job_id,
-                    status,
-                    bytes = body.len(),
-                    "result refused, given up"
-                );
-                return lost("refused");
-            }
-            Posted::Fault(fault) => fault,
-        };
-        if Instant::now() + pause >= until {
-            tracing::error!(
-                job_id,
-                fault,
-                bytes = body.len(),
-                "result not posted, given up"
-            );
-            return lost("deadline");
-        }
-        tracing::warn!(job_id, fault, "result not posted, will be posted again");
-        let jittered = pause.mul_f64(0.5 + rand::random::<f64>());
-        tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
-            () = held.cancelled.cancelled() => return,
-        }
-        pause = (pause * 2).min(settings.backoff_max);
-    }
-}
-
-fn lost(reason: &'static str) {
-    metrics::counter!("photofinish_runpod_results_lost_total", "reason" => reason).increment(1);
-}
-
-/// The body, or in its stead an error when it is larger than RunPod takes.
-fn guarded_body(shared: &Shared, job_id: &str, outcome: &JobOutcome) -> Bytes {
-    let body = result_body(shared, outcome);
-    let (bytes, max) = (body.len(), shared.settings.result_bytes_max);
-    if bytes <= max {
-        return body;
-    }
-    tracing::error!(job_id, bytes, max, "result too large");
-    let message = format!("result of {bytes} bytes is above the limit of {max} bytes");
-    result_body(shared, &JobOutcome::failed(RESULT_TOO_LARGE, message))
-}
-
-fn result_body(shared: &Shared, outcome: &JobOutcome) -> Bytes {
-    let mut body = Map::new();
-    match outcome {
-        JobOutcome::Done { output } => {
-            body.insert("output".to_owned(), output.clone());
-        }
-        JobOutcome::Failed { failure, output } => {
-            let error = json!({
-                "error_type": failure.error_type,
-                "error_message": failure.message,
-                "error_traceback": "",
-                "hostname": shared.env.hostname,
-                "worker_id": shared.env.worker_id,
-                "runpod_version": PROTOCOL_VERSION,
-            });
-            // A string with JSON in it: that is what RunPod's own SDK posts.
-            body.insert("error".to_owned(), Value::String(error.to_string()));
-            if let Some(output) = output {
-                body.insert("output".to_owned(), output.clone());
-            }
-        }
-    }
-    Bytes::from(Value::Object(body).to_string())
 }

@@ -7,15 +7,20 @@
 //! over. A cancelled job's result is never posted. After the shutdown signal nothing is taken;
 //! running jobs are told through [`JobContext::stopping`] and their results still go out.
 //!
-//! RunPod may hand out one job twice: a handler must bear that. Not for: what a job means.
+//! A worker that was frozen and thawed notices, gives its dead connections up, pings and polls
+//! afresh. RunPod may hand out one job twice: while it runs here the copy is left alone, later it
+//! runs again, and a handler must bear that. Not for: what a job means.
 
 mod calls;
 mod env;
 mod job;
 mod ping;
 mod progress;
+mod refresh;
 mod registry;
+mod result;
 mod take;
+mod thaw;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +32,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::env::{EnvError, WorkerEnv};
 pub use self::job::{Handler, Job, JobContext, JobFailure, JobOutcome};
 pub use self::progress::ProgressSender;
+pub use self::thaw::{Clocks, Reading};
 
 use self::calls::Calls;
-use self::ping::Pinger;
+use self::ping::{Heart, Pinger};
+use self::refresh::Refresh;
 use self::registry::Registry;
+use self::thaw::ThawWatch;
 
 /// The protocol version that is told to RunPod: that of its Python SDK which we follow.
 pub const PROTOCOL_VERSION: &str = "1.12.0";
@@ -72,8 +80,15 @@ pub struct WorkerSettings {
     /// How long running jobs may go on after the shutdown signal before they are dropped and
     /// posted as failed. RunPod may kill the worker earlier, without a word.
     pub drain_max: Duration,
-    /// Longest pause after repeated errors of a poll.
+    /// Longest pause after repeated errors of a poll or of a post.
     pub backoff_max: Duration,
+    /// Jobs after which this worker is given up for a fresh one: no more are taken, the last
+    /// result carries `stopPod`, and [`Worker::run`] returns. 1: after each job. 0: never.
+    pub refresh_after_jobs: u32,
+    /// Least time of standing still that is taken for a freeze and a thaw.
+    pub thaw_gap_min: Duration,
+    /// The clocks by which a thaw is noticed.
+    pub clocks: Clocks,
 }
 
 impl Default for WorkerSettings {
@@ -90,6 +105,9 @@ impl Default for WorkerSettings {
             take_grace: Duration::from_millis(250),
             drain_max: Duration::from_secs(30),
             backoff_max: Duration::from_secs(10),
+            refresh_after_jobs: 0,
+            thaw_gap_min: Duration::from_secs(10),
+            clocks: Clocks::default(),
         }
     }
 }
@@ -120,8 +138,9 @@ pub struct Worker {
 struct Shared {
     env: WorkerEnv,
     settings: WorkerSettings,
-    calls: Calls,
+    calls: Arc<Calls>,
     registry: Registry,
+    refresh: Refresh,
     slots: Arc<Semaphore>,
 }
 
@@ -130,15 +149,22 @@ impl Worker {
     pub fn start(env: WorkerEnv, mut settings: WorkerSettings) -> Result<Self, StartError> {
         crate::install_tls_provider();
         settings.concurrency = settings.concurrency.clamp(1, 1024);
-        let calls = Calls::new(&env, &settings)?;
+        let calls = Arc::new(Calls::new(&env, &settings));
         let registry = Registry::default();
-        let pinger = Pinger::start(&env, registry.clone())?;
+        let heart = Heart {
+            env: env.clone(),
+            registry: registry.clone(),
+            calls: Arc::clone(&calls),
+            thaws: ThawWatch::new(settings.clocks.clone(), settings.thaw_gap_min),
+        };
+        let pinger = Pinger::start(heart, || calls.open())?;
         let slots = Arc::new(Semaphore::new(settings.concurrency));
         let shared = Arc::new(Shared {
             env,
-            settings,
             calls,
             registry,
+            refresh: Refresh::new(settings.refresh_after_jobs),
+            settings,
             slots,
         });
         Ok(Self { shared, pinger })
@@ -151,7 +177,12 @@ impl Worker {
 
     /// Takes and does jobs until `shutdown` is cancelled, then drains: the open poll is ended,
     /// running jobs are told and awaited (at most [`WorkerSettings::drain_max`]), their results
-    /// posted. Returns when nothing is left to do.
+    /// posted. Returns when nothing is left to do; without a shutdown that is after a refresh
+    /// ([`WorkerSettings::refresh_after_jobs`]), and the process should end.
+    ///
+    /// No job is lost at the end: one that comes while the open poll is ended is posted as failed
+    /// with [`WORKER_STOPPING`], so that its owner runs it again; one that comes later is not read
+    /// at all and never named in a ping, so that RunPod runs it again.
     pub async fn run<H: Handler>(self, handler: H, shutdown: CancellationToken) {
         let Self { shared, pinger } = self;
         let stop_polls = CancellationToken::new();
@@ -164,4 +195,9 @@ impl Worker {
         pinger.stop();
         tracing::info!(worker_id = %shared.env.worker_id, "worker stopped");
     }
+}
+
+/// Half to one and a half of a pause, so that many workers do not come at once.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + rand::random::<f64>())
 }

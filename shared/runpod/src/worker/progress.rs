@@ -19,15 +19,21 @@ use super::calls::Posted;
 #[derive(Debug, Clone)]
 pub struct ProgressSender {
     newest: Arc<watch::Sender<Option<Bytes>>>,
+    bytes_max: usize,
 }
 
 impl ProgressSender {
     /// Offers an update. It replaces one that has not been sent yet, so each must say all that
-    /// there is to say. After the handler has returned it is ignored.
+    /// there is to say. After the handler has returned it is ignored. One that is larger than a
+    /// result may be is left out: RunPod would refuse it.
     pub fn send(&self, output: &Value) {
-        let body = json!({"status": "IN_PROGRESS", "output": output});
-        self.newest
-            .send_replace(Some(Bytes::from(body.to_string())));
+        let body = json!({"status": "IN_PROGRESS", "output": output}).to_string();
+        let (bytes, max) = (body.len(), self.bytes_max);
+        if bytes > max {
+            tracing::warn!(bytes, max, "progress too large, left out");
+            return;
+        }
+        self.newest.send_replace(Some(Bytes::from(body)));
     }
 }
 
@@ -38,12 +44,13 @@ pub(super) struct Progress {
     done: CancellationToken,
 }
 
-/// Makes a sender and what sends its updates until `done`.
-pub(super) fn progress(done: CancellationToken) -> (ProgressSender, Progress) {
+/// Makes a sender of updates up to `bytes_max`, and what sends them until `done`.
+pub(super) fn progress(done: CancellationToken, bytes_max: usize) -> (ProgressSender, Progress) {
     let (newest, updates) = watch::channel(None);
     (
         ProgressSender {
             newest: Arc::new(newest),
+            bytes_max,
         },
         Progress { updates, done },
     )
@@ -70,12 +77,19 @@ impl Progress {
                 Posted::Accepted => pause = interval,
                 // Closed at RunPod (cancelled, expired, taken over); job-stop says more.
                 Posted::Refused(status) => {
-                    tracing::warn!(job_id, status, "progress refused");
+                    tracing::warn!(requestId = job_id, status, "progress refused");
                 }
-                Posted::Fault(fault) => {
-                    tracing::warn!(job_id, fault, "progress not sent, will be sent again");
+                Posted::Fault {
+                    fault, retry_after, ..
+                } => {
+                    tracing::warn!(
+                        requestId = job_id,
+                        fault,
+                        "progress not sent, will be sent again"
+                    );
                     self.updates.mark_changed();
-                    pause = (pause * 2).min(shared.settings.backoff_max);
+                    let longer = (pause * 2).max(retry_after.unwrap_or_default());
+                    pause = longer.min(shared.settings.backoff_max);
                 }
             }
             self.pause(sent_at, pause).await;

@@ -44,12 +44,14 @@ impl Registry {
         })
     }
 
-    /// Cancels a job's token; false if the job is not here.
+    /// Cancels a job's token; false if the job is not here, or was cancelled before.
     pub(super) fn cancel(&self, job_id: &str) -> bool {
-        self.jobs()
-            .get(job_id)
-            .map(CancellationToken::cancel)
-            .is_some()
+        let jobs = self.jobs();
+        let Some(token) = jobs.get(job_id).filter(|token| !token.is_cancelled()) else {
+            return false;
+        };
+        token.cancel();
+        true
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
@@ -99,7 +101,7 @@ mod tests {
         let held = registry.enter("a").unwrap();
         assert!(registry.enter("a").is_none());
         assert!(registry.cancel("a") && held.cancelled.is_cancelled());
-        assert!(!registry.cancel("b"));
+        assert!(!registry.cancel("b") && !registry.cancel("a"));
         let waiting = registry.below(1);
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());

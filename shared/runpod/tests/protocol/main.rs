@@ -3,5 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that is not answered fails")]
 
+mod breaker;
 mod client;
+mod direct;
+mod ending;
+mod faults;
+mod logs;
+mod polls;
+mod server;
+mod speed;
 mod worker;
+mod working;

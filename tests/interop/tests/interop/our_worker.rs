@@ -8,19 +8,14 @@ use axum::routing::{get, put};
 use photofinish_contract::attempt_input::{AttemptInput, PictureItem, RescueTarget, Work};
 use photofinish_contract::request::{Fit, Motion};
 use photofinish_interop::{House, python, script, tool};
-use photofinish_kit::binary;
+use photofinish_kit::{binary, detailed, png};
 use photofinish_model::{AttemptRef, JobId, Nonce};
 
 const PICTURES: u16 = 3;
 
 /// Inputs, and a place for rescues.
 async fn files() -> String {
-    let picture = image::RgbImage::from_fn(320, 180, |x, y| {
-        image::Rgb([(x % 251) as u8, (y % 241) as u8, ((x * y) % 239) as u8])
-    });
-    let mut png = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
-    let png = Bytes::from(png.into_inner());
+    let png = Bytes::from(png(&detailed(320, 180)));
     let router = Router::new()
         .route("/picture.png", get(|| async move { png }))
         .route("/rescue/{name}", put(|_body: Bytes| async {}));

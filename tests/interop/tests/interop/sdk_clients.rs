@@ -31,7 +31,7 @@ async fn python_client_does_all_it_can() {
         .script(&python().unwrap(), &[&client.to_string_lossy()])
         .await
         .unwrap();
-    assert_eq!(held(&said), 12, "{said}");
+    assert_eq!(held(&said), 13, "{said}");
 }
 
 #[tokio::test]

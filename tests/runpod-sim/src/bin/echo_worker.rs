@@ -1,7 +1,8 @@
 //! A worker for tests of the emulator and of the worker protocol: does what its input says.
 //!
-//! Input: `{"steps": 3, "step_ms": 100, "fail": "text", "ignore_stop": false, "echo": any}`. It
-//! reports each step as progress and serves `GET /hello` and, with Range, `/blob` on `HTTP_PORT`.
+//! Input: `{"steps": 3, "step_ms": 100, "fail": "text", "ignore_stop": false, "echo": any,
+//! "announce": true, "env": "PREFIX"}`. It reports each step as progress, with an output if it is to
+//! announce, answers the environment whose names begin so, and serves `GET /hello` and, with Range, `/blob` on `HTTP_PORT`.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use photofinish_runpod::worker::{Job, JobContext, JobOutcome, Worker, WorkerEnv, WorkerSettings};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +66,14 @@ async fn handle(job: Job, context: JobContext) -> JobOutcome {
     let steps = input["steps"].as_u64().unwrap_or(0);
     let pause = Duration::from_millis(input["step_ms"].as_u64().unwrap_or(0));
     for step in 1..=steps {
-        context.progress.send(&json!({"step": step, "of": steps}));
+        let outputs = if input["announce"].as_bool() == Some(true) {
+            json!([{"name": format!("step-{step}")}])
+        } else {
+            json!([])
+        };
+        context
+            .progress
+            .send(&json!({"step": step, "of": steps, "outputs": outputs}));
         let stopping = async {
             if input["ignore_stop"].as_bool() == Some(true) {
                 std::future::pending::<()>().await;
@@ -80,8 +88,19 @@ async fn handle(job: Job, context: JobContext) -> JobOutcome {
     }
     match input["fail"].as_str() {
         Some(text) => JobOutcome::failed("asked_to_fail", text),
-        None => JobOutcome::done(json!({"echo": input["echo"], "worker": context.worker_id})),
+        None => JobOutcome::done(json!({
+            "echo": input["echo"],
+            "worker": context.worker_id,
+            "env": environment(input["env"].as_str()),
+        })),
     }
+}
+
+/// Our variables whose names begin so; none without a prefix.
+fn environment(prefix: Option<&str>) -> Value {
+    let begins = |name: &str| prefix.is_some_and(|prefix| name.starts_with(prefix));
+    let vars = std::env::vars().filter(|(name, _)| begins(name));
+    Value::Object(vars.map(|(name, value)| (name, json!(value))).collect())
 }
 
 fn routes() -> Router {

@@ -144,7 +144,7 @@ async fn progress_after_the_end_is_dropped_and_a_second_result_refused() {
 
 #[tokio::test]
 async fn keys_endpoints_and_ids_are_checked() {
-    let bench = Bench::bare(&["--ttl", "10m"]).await;
+    let bench = Bench::bare(&["--ttl", "10m", "--poll-hold", "100ms"]).await;
     let unknown = bench.client.status("ep-sim", "nobody").await.unwrap_err();
     assert!(matches!(unknown, StatusError::NotFound { .. }), "{unknown}");
     let elsewhere = bench
@@ -181,15 +181,12 @@ async fn keys_endpoints_and_ids_are_checked() {
         .await
         .unwrap_err();
     assert!(matches!(null, RunError::Refused { status: 400, .. }));
-    let take = bench.http.get(bench.url("/v2/ep-sim/job-take/w1"));
-    assert_eq!(
-        take.header("Authorization", "sim-client-key")
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        401
-    );
+    let take = bench.call("GET", "/v2/ep-sim/job-take/w1", None).await;
+    assert_eq!(take, (204, Value::Null), "a stranger sees an empty queue");
+    let done = bench.call("POST", "/v2/ep-sim/job-done/w1/j", Some(json!({})));
+    assert_eq!(done.await.0, 401);
+    let unknown = bench.call("GET", "/v2/other/health", None).await;
+    assert_eq!(unknown, (404, json!({"detail": "endpoint not found"})));
     bench.sim.stop().await;
 }
 
@@ -233,7 +230,7 @@ async fn refused_and_unknown_submits_are_told_apart() {
 
 #[tokio::test]
 async fn an_expired_job_is_not_found() {
-    let bench = Bench::bare(&[]).await;
+    let bench = Bench::bare(&["--lenient-policy", "true"]).await;
     let short = RunRequest {
         ttl: Duration::from_millis(100),
         ..request(json!({}), None)
@@ -256,5 +253,51 @@ async fn results_are_posted_again_until_they_arrive() {
     let id = bench.submit(json!({"echo": "kept"})).await;
     assert_eq!(bench.ended(&id).await.output.unwrap()["echo"], "kept");
     assert_eq!(bench.calls("job-done").await, 3);
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn posts_of_workers_are_json_whatever_they_say_and_have_a_limit() {
+    let bench = Bench::bare(&["--result-bytes-max", "1000"]).await;
+    let id = bench.submit(json!({})).await;
+    bench.take("w").await;
+    // No isStream, no gpu, another content type: the SDK's own and none.
+    let url = bench.url(&format!("/v2/ep-sim/job-done/w/{id}"));
+    let post = async |content_type: &str, body: String| {
+        let request = bench
+            .http
+            .post(&url)
+            .header("Authorization", "sim-worker-key");
+        let request = request.header("Content-Type", content_type).body(body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let form = "application/x-www-form-urlencoded";
+    let large = json!({"output": "x".repeat(1000)}).to_string();
+    assert_eq!(post(form, large).await, 400);
+    assert_eq!(post(form, "output=1".to_owned()).await, 400);
+    let half = json!({"status": "IN_PROGRESS", "output": "half"}).to_string();
+    assert_eq!(post("text/plain", half).await, 200);
+    assert_eq!(bench.status(&id).await.output, Some(json!("half")));
+    assert_eq!(post(form, json!({"output": "é"}).to_string()).await, 200);
+    assert_eq!(bench.status(&id).await.output, Some(json!("é")));
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_asks_to_be_stopped_is_stopped_after_its_job() {
+    let bench = Bench::start(&["--workers-min", "1", "--workers-max", "1"]).await;
+    let worker = bench.worker_in("idle").await;
+    let worker = worker["id"].as_str().unwrap();
+    let id = bench
+        .submit(json!({"steps": 600, "step_ms": 100, "ignore_stop": true}))
+        .await;
+    bench.worker_in("running").await;
+    let body = json!({"output": 1, "stopPod": true});
+    assert_eq!(bench.post("job-done", worker, &id, body).await, 200);
+    wait_for("its end", async || {
+        let state = bench.state().await;
+        (state["gone"][0]["id"] == worker).then_some(())
+    })
+    .await;
     bench.sim.stop().await;
 }

@@ -6,8 +6,16 @@
     reason = "a test that is not answered fails"
 )]
 
+mod client_ops;
+mod faults;
+mod fleet;
 mod jobs;
+mod mishaps;
+mod polls;
+mod ports;
 mod proxy;
+mod readme;
+mod time;
 mod workers;
 
 use std::future::Future;
@@ -61,6 +69,56 @@ impl Bench {
         let client = Client::new(ClientSettings::new(sim.base_url(), key.into())).unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { sim, client, http }
+    }
+
+    /// A client's call; the body is `null` where the answer has none that is JSON.
+    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.call_with("sim-client-key", method, path, body).await
+    }
+
+    async fn call_with(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, self.url(path));
+        request = request.header("Authorization", key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.unwrap();
+        (
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        )
+    }
+
+    /// Takes a job of `ep-sim` as a worker that polls by hand.
+    async fn take(&self, worker: &str) -> Value {
+        let path = format!("/v2/ep-sim/job-take/{worker}?gpu=x&job_in_progress=0");
+        let (status, job) = self.call_with("sim-worker-key", "GET", &path, None).await;
+        assert_eq!(status, 200);
+        job
+    }
+
+    /// Posts to job-done or job-stream as a worker; says how it was answered.
+    async fn post(&self, operation: &str, worker: &str, job: &str, body: Value) -> u16 {
+        let path = format!("/v2/ep-sim/{operation}/{worker}/{job}?gpu=x&isStream=false");
+        let posted = self.call_with("sim-worker-key", "POST", &path, Some(body));
+        posted.await.0
+    }
+
+    /// A call of the control API.
+    async fn control(&self, path: &str, body: Value) {
+        let (status, answer) = self
+            .call("POST", &format!("/_sim/{path}"), Some(body))
+            .await;
+        assert!(status == 200 || status == 204, "{status} {answer}");
     }
 
     async fn submit(&self, input: Value) -> String {

@@ -101,7 +101,17 @@ async fn a_stopped_worker_posts_what_it_has_and_takes_no_more() {
 
 #[tokio::test]
 async fn a_job_over_its_time_fails_and_its_worker_is_stopped() {
-    let bench = Bench::start(&["--workers-max", "1", "--stop-grace", "500ms"]).await;
+    let flags = [
+        "--workers-max",
+        "1",
+        "--stop-grace",
+        "500ms",
+        "--lenient-policy",
+        "true",
+        "--execution-lag",
+        "100ms",
+    ];
+    let bench = Bench::start(&flags).await;
     let long = RunRequest {
         execution_timeout: Duration::from_secs(1),
         ..request(

@@ -9,7 +9,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeError, ResizeOpt
 use image::RgbImage;
 use photofinish_contract::request::Fit;
 
-use super::camera::Rect;
+use crate::camera::Rect;
 
 /// A source is reduced when it has this many times the pixels a side that can be seen.
 const REDUCE_ABOVE: f64 = 1.1;

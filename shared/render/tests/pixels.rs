@@ -1,14 +1,14 @@
 //! Frames against an exact resample in f64.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use fast_image_resize::Resizer;
 use image::RgbImage;
 use photofinish_contract::request::{Fit, Motion};
-use photofinish_worker::render::camera::{self, Rect};
-use photofinish_worker::render::pump::{Shot, pump};
-use photofinish_worker::render::stage::Stage;
+use photofinish_kit::detailed;
+use photofinish_render::camera::{self, Rect};
+use photofinish_render::pump::{Shot, pump};
+use photofinish_render::stage::Stage;
 use tokio_util::sync::CancellationToken;
-
-use crate::support::detailed;
 
 /// Planes of BT.709 limited-range values, unrounded.
 fn planes(picture: &RgbImage) -> [Vec<f64>; 3] {

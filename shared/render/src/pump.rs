@@ -10,8 +10,8 @@ use fast_image_resize::Resizer;
 use photofinish_contract::request::Motion;
 use tokio_util::sync::CancellationToken;
 
-use super::camera::{self, Rect};
-use super::stage::Stage;
+use crate::camera::{self, Rect};
+use crate::stage::Stage;
 
 /// What a clip shows.
 #[derive(Debug, Clone)]
