@@ -170,6 +170,7 @@ impl House {
         let run = tokio::process::Command::new(program)
             .args(args)
             .env("RUNPOD_ENDPOINT_BASE_URL", format!("{}/v2", self.base))
+            .env("RUNPOD_API_BASE_URL", &self.base)
             .env("RUNPOD_API_KEY", KEY)
             .env("INTEROP_ENDPOINT", ENDPOINT)
             .env("INTEROP_DIR", self.dir.path())

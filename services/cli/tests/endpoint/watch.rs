@@ -12,7 +12,7 @@ async fn a_rollout_ends_when_every_worker_runs_the_new_image() {
     bench.write(&[("min = 0", "min = 2")]);
     let id = bench.apply().await;
     bench.until_up(&id, 2).await;
-    let job = bench.job(&id, json!({"steps": 20, "step_ms": 100})).await;
+    let job = bench.job(&id, json!({"steps": 40, "step_ms": 100})).await;
     bench.until_status(&id, &job, "IN_PROGRESS").await;
     let image = "docker.io/acme/worker:2";
     let told = bench

@@ -296,7 +296,7 @@ impl Found {
         let (is, shall) = (&actual.excluded_types, &desired.excluded_types);
         self.sets(Field::GpuExcludedTypes, is, shall);
         self.compare(Field::GpuCount, actual.count, desired.count);
-        let (is, shall) = (&actual.min_cuda_version, &desired.min_cuda_version);
+        let (is, shall) = (&actual.cuda_version_min, &desired.cuda_version_min);
         self.options(Field::MinCudaVersion, is.as_ref(), shall.as_ref());
         let (is, shall) = (
             &actual.allowed_cuda_versions,
@@ -364,7 +364,7 @@ pub fn patch_body(desired: &EndpointSpec, changes: &[Change]) -> Value {
             }),
             Field::MinCudaVersion => with_gpu(&mut body, desired, |part, gpu| {
                 // An empty text takes the floor away.
-                let floor = gpu.min_cuda_version.as_deref().unwrap_or_default();
+                let floor = gpu.cuda_version_min.as_deref().unwrap_or_default();
                 put(part, "minCudaVersion", json!(floor));
             }),
             Field::AllowedCudaVersions => with_gpu(&mut body, desired, |part, gpu| {
@@ -435,7 +435,7 @@ pub fn create_body(spec: &EndpointSpec) -> Value {
     if let Some(gpu) = &spec.gpu {
         let mut part = json!({"pools": gpu.pools, "excludedTypes": gpu.excluded_types,
                               "count": gpu.count});
-        if let Some(floor) = &gpu.min_cuda_version {
+        if let Some(floor) = &gpu.cuda_version_min {
             part["minCudaVersion"] = json!(floor);
         }
         if !gpu.allowed_cuda_versions.is_empty() {

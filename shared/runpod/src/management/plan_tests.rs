@@ -16,10 +16,10 @@ fn environment() -> impl Strategy<Value = Vec<(String, String, bool)>> {
 prop_compose! {
     fn gpus()(
         pools in words(4), excluded_types in words(3), count in 1..4_u64,
-        min_cuda_version in proptest::option::of("1[0-9]\\.[0-9]"),
+        cuda_version_min in proptest::option::of("1[0-9]\\.[0-9]"),
         allowed_cuda_versions in words(3),
     ) -> GpuSpec {
-        GpuSpec { pools, excluded_types, count, min_cuda_version, allowed_cuda_versions }
+        GpuSpec { pools, excluded_types, count, cuda_version_min, allowed_cuda_versions }
     }
 }
 

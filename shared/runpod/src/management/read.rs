@@ -290,7 +290,7 @@ fn gpu_of(value: &Value) -> Option<GpuSpec> {
         pools: set(&value["pools"]),
         excluded_types: set(&value["excludedTypes"]),
         count: whole(&value["count"]).unwrap_or(1),
-        min_cuda_version: text(&value["minCudaVersion"]),
+        cuda_version_min: text(&value["minCudaVersion"]),
         allowed_cuda_versions: set(&value["allowedCudaVersions"]),
     })
 }

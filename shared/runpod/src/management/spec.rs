@@ -110,7 +110,7 @@ pub struct GpuSpec {
     /// GPUs of each worker.
     pub count: u64,
     /// Lowest CUDA version of the host, such as `12.1`.
-    pub min_cuda_version: Option<String>,
+    pub cuda_version_min: Option<String>,
     /// The only CUDA versions of the host; empty: any.
     pub allowed_cuda_versions: BTreeSet<String>,
 }

@@ -46,6 +46,17 @@ async fn python_client_reads_a_stream() {
 }
 
 #[tokio::test]
+async fn python_sdk_manages_endpoints() {
+    let house = house("python/handler.py").await;
+    let client = script("python/endpoints.py");
+    let said = house
+        .script(&python().unwrap(), &[&client.to_string_lossy()])
+        .await
+        .unwrap();
+    assert_eq!(held(&said), 5, "{said}");
+}
+
+#[tokio::test]
 async fn javascript_client_does_all_it_can() {
     let house = house("python/handler.py").await;
     let (client, sdk) = (script("js/client.mjs"), tool(SDK_OF_JAVASCRIPT).unwrap());

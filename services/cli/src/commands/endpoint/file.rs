@@ -256,11 +256,11 @@ fn gpu(reader: &mut Reader<'_>, root: &Section<'_>) -> GpuSpec {
     if pools.is_empty() && !(section.has("pools") && reader.has_fault_at(&section, "pools")) {
         reader.missing(&section, "pools");
     }
-    let min_cuda_version = reader.text(&section, "min_cuda_version");
+    let cuda_version_min = reader.text(&section, "min_cuda_version");
     let allowed_cuda_versions = reader
         .list(&section, "allowed_cuda_versions")
         .unwrap_or_default();
-    let versions = [("min_cuda_version", min_cuda_version.as_ref())]
+    let versions = [("min_cuda_version", cuda_version_min.as_ref())]
         .into_iter()
         .chain(
             allowed_cuda_versions
@@ -272,7 +272,7 @@ fn gpu(reader: &mut Reader<'_>, root: &Section<'_>) -> GpuSpec {
             reader.fault(&section, key, "is not a version such as \"12.4\"");
         }
     }
-    if min_cuda_version.is_some() && !allowed_cuda_versions.is_empty() {
+    if cuda_version_min.is_some() && !allowed_cuda_versions.is_empty() {
         let what = "excludes min_cuda_version: give one of the two";
         reader.fault(&section, "allowed_cuda_versions", what);
     }
@@ -280,7 +280,7 @@ fn gpu(reader: &mut Reader<'_>, root: &Section<'_>) -> GpuSpec {
         pools,
         excluded_types: reader.list(&section, "excluded_types").unwrap_or_default(),
         count: reader.whole(&section, "count", 1..=10).unwrap_or(1),
-        min_cuda_version,
+        cuda_version_min,
         allowed_cuda_versions,
     }
 }
