@@ -10,14 +10,18 @@ package=photofinish-interop
 
 has_node() { command -v node >/dev/null && command -v npm >/dev/null; }
 
+# Debian's python3 without python3-venv leaves half of one behind.
+make_venv() { python3 -m venv $dir/venv >/dev/null 2>&1 || { rm -rf $dir/venv; return 1; }; }
+
 install() {
   mkdir -p $dir
-  if [ ! -x $dir/venv/bin/python ]; then
-    python3 -m venv $dir/venv 2>/dev/null || {
-      rm -rf $dir/venv
-      echo "python3 with venv and pip is missing; install it with: sudo apt-get install -y python3-venv" >&2
+  if [ ! -x $dir/venv/bin/python ] && ! make_venv; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+      echo "python3 with venv is missing; install it with: sudo apt-get install -y python3-venv" >&2
       exit 1
-    }
+    fi
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv; } >&2
+    make_venv
   fi
   # Newest each time, unless the network is away and one is there already.
   $dir/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade runpod ||

@@ -25,11 +25,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use photofinish_contract::attempt_input::{AttemptInput, Work};
-use photofinish_contract::request::Fit;
-use photofinish_interop::{SOON, python, script};
+use photofinish_interop::{SOON, attempt, python, script};
 use photofinish_kit::binary;
-use photofinish_model::{AttemptRef, JobId, Nonce};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::process::{Child, Command};
@@ -189,37 +186,6 @@ fn command(program: &Path, base: &str) -> Command {
     command
 }
 
-/// An attempt with nothing to render.
-fn empty_attempt() -> anyhow::Result<Value> {
-    let input = AttemptInput {
-        photofinish: 1,
-        attempt: AttemptRef {
-            tenant: "acme".parse()?,
-            job: JobId::from_random(1),
-            run: 1,
-            part: 0,
-            attempt: 1,
-            nonce: Nonce::from_random(7),
-        },
-        work: Work::Img2vid {
-            frame_rate: 10.0,
-            width: 320,
-            height: 180,
-            fit: Fit::Cover,
-            items: Vec::new(),
-        },
-        output_token: "secret".to_owned(),
-        signal_url: None,
-        budget_s: 600.0,
-        linger_s: 60.0,
-        first_contact_s: 60.0,
-        rescue_reserve_s: 60.0,
-        rescue: Vec::new(),
-        report_put_url: "http://127.0.0.1:9/report".to_owned(),
-    };
-    Ok(json!({"input": serde_json::to_value(input)?}))
-}
-
 fn median(of: &[Duration]) -> f64 {
     let mut sorted = of.to_vec();
     sorted.sort();
@@ -240,7 +206,8 @@ async fn main() -> anyhow::Result<()> {
     let (python, handler) = (python()?, script("python/empty.py"));
     let worker = binary("photofinish-worker")?;
     let (mut sdk, mut ours) = (Measured::default(), Measured::default());
-    let attempt = empty_attempt()?;
+    // Nothing to render, so nothing is fetched or put anywhere.
+    let attempt = json!({"input": attempt("http://127.0.0.1:9", 0, 60.0)?});
     for _ in 0..ROUNDS {
         let start = |base: &str, _: &Path| command(&python, base).arg("-u").arg(&handler).spawn();
         round(&mut sdk, start, &json!({"input": {"empty": true}}))

@@ -12,7 +12,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use photofinish_contract::attempt_input::{AttemptInput, PictureItem, RescueTarget, Work};
+use photofinish_contract::request::{Fit, Motion};
 use photofinish_kit::{Process, ProcessSpec, wait_for};
+use photofinish_model::{AttemptRef, JobId, Nonce};
 use serde_json::{Value, json};
 
 /// Longest wait for anything: the SDK polls once a second and starts in seconds on a busy machine.
@@ -50,6 +53,47 @@ pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
 /// The Python that has RunPod's SDK.
 pub fn python() -> anyhow::Result<PathBuf> {
     tool("venv/bin/python")
+}
+
+/// An attempt at so many clips, as the dispatcher would submit it; pictures and rescues are at `files`.
+pub fn attempt(files: &str, clips: u16, first_contact_s: f64) -> anyhow::Result<AttemptInput> {
+    let items = (0..clips).map(|index| PictureItem {
+        index,
+        item: format!("image{index}"),
+        image_url: format!("{files}/picture.png"),
+        frames: 10,
+        motion: Motion::ZoomIn,
+    });
+    let rescue = (0..clips).map(|index| RescueTarget {
+        index,
+        put_url: format!("{files}/rescue/{index}"),
+    });
+    Ok(AttemptInput {
+        photofinish: 1,
+        attempt: AttemptRef {
+            tenant: "acme".parse()?,
+            job: JobId::from_random(1),
+            run: 1,
+            part: 0,
+            attempt: 1,
+            nonce: Nonce::from_random(7),
+        },
+        work: Work::Img2vid {
+            frame_rate: 10.0,
+            width: 320,
+            height: 180,
+            fit: Fit::Cover,
+            items: items.collect(),
+        },
+        output_token: "secret".to_owned(),
+        signal_url: None,
+        budget_s: 600.0,
+        linger_s: 60.0,
+        first_contact_s,
+        rescue_reserve_s: 60.0,
+        rescue: rescue.collect(),
+        report_put_url: format!("{files}/rescue/report"),
+    })
 }
 
 /// An emulator with one endpoint, and where its worker's files lie.
