@@ -64,7 +64,7 @@ impl EndpointError {
             | Self::NobodyToAsk { .. }
             | Self::MovingTag { .. } => USAGE,
             Self::Management(error) if is_out_of_reach(error) => UNREACHABLE,
-            Self::Data(error) if error.is_transient() => UNREACHABLE,
+            Self::Data(error) if error.is_transient() && !error.is_refusal() => UNREACHABLE,
             Self::Management(_)
             | Self::Data(_)
             | Self::NotThere { .. }

@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use serde_json::Value;
-use std::error::Error as _;
+use std::error::Error;
 use std::io::{IsTerminal as _, Write};
 
 /// The two streams and how to write on them.
@@ -82,18 +82,23 @@ impl Output {
 
     /// What went wrong, why, and what to do next.
     pub(crate) fn complain(error: &CliError) {
-        let mut parts = vec![format!("error: {error}")];
-        let mut cause = error.source();
-        while let Some(deeper) = cause {
-            parts.push(deeper.to_string());
-            cause = deeper.source();
-        }
-        let mut text = parts.join(": ");
+        let mut text = format!("error: {}", chain(error));
         if let Some(step) = error.next_step() {
             text = format!("{text}\n{step}");
         }
         say(&text);
     }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
 }
 
 fn say(text: &str) {

@@ -187,7 +187,7 @@ impl Core {
         place: &Place,
         transfer: &mut Transfer,
     ) -> Result<(), PullError> {
-        let (mut openings, mut turned, mut hopeless) = (0, false, None);
+        let (mut openings, mut first) = (0, None);
         loop {
             let before = transfer.upload.written();
             let way = self.routes.way(place)?;
@@ -197,7 +197,7 @@ impl Core {
                 .increment(brought);
             if brought > 0 {
                 // It goes on; whether fast enough its rate says.
-                (openings, hopeless) = (0, None);
+                openings = 0;
             }
             let error = match read {
                 Ok(()) => {
@@ -215,16 +215,17 @@ impl Core {
             tracing::debug!(attempt = %pull.attempt, item = pull.output.item, route,
                 error = error_chain(&error), "pull broke");
             let other = self.routes.turn_from(place, way.route, &error);
-            if other && !turned {
-                turned = true;
-                hopeless = (!passes(&error)).then_some(error);
-                continue;
-            }
-            turned = false;
-            if !passes(&error) || openings >= OPENINGS_MAX {
-                return Err(error.into());
-            }
-            if let Some(error) = hopeless.take() {
+            let first = match first.take() {
+                None if other => {
+                    first = Some(error);
+                    continue;
+                }
+                first => first,
+            };
+            // A route that leads nowhere takes no hope from the other one, on which something came.
+            let elsewhere =
+                other && transfer.upload.written() > 0 && first.as_ref().is_some_and(passes);
+            if openings >= OPENINGS_MAX || !(passes(&error) || elsewhere) {
                 return Err(error.into());
             }
             let jitter = photofinish_runtime::clock::jitter();
@@ -348,7 +349,7 @@ fn lists(end: &JobSnapshot, key: &str) -> bool {
 }
 
 /// Whether the same worker may give it yet.
-fn passes(error: &PortError) -> bool {
+pub(crate) fn passes(error: &PortError) -> bool {
     match error {
         PortError::Transport(_) | PortError::Stalled(_) => true,
         PortError::Status(status) => *status >= 500 || *status == 429,

@@ -1,6 +1,7 @@
 //! What a turn says to its worker.
 
 use crate::core::Core;
+use crate::pull::passes;
 use crate::routes::Place;
 use crate::turn::Turn;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Wanted};
@@ -30,7 +31,16 @@ impl Core {
             return Err(error);
         }
         let way = self.routes.way(place)?;
-        way.port.call(method, path, token, wanted).await
+        let second = way.port.call(method, path, token, wanted).await;
+        second.map_err(|second| {
+            let blamed = self.routes.turn_from(place, way.route, &second);
+            // A route that leads nowhere takes no hope from the other one.
+            if blamed && !passes(&second) {
+                error
+            } else {
+                second
+            }
+        })
     }
 }
 

@@ -14,11 +14,12 @@ use photofinish_contract::request::{JobRequest, Task, frame_count, parse};
 use photofinish_jobstore::Created;
 use photofinish_model::plan::{ItemWork, plan};
 use photofinish_model::{Code, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Tenant, Usage};
-use photofinish_outbound::Guard;
 use serde_json::Value;
 
 /// A request above this, as JSON, lies in the bucket: messages stay under 64 KiB.
 const INLINE_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of a webhook's URL at most: it travels in every message of its deliveries.
+const WEBHOOK_URL_BYTES_MAX: usize = 8 * 1024;
 /// Characters of an idempotency key at most.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
 
@@ -81,38 +82,54 @@ impl Ingest {
     }
 
     fn refused_addresses(&self, request: &JobRequest) -> Vec<ProblemError> {
-        let inputs = &self.config.inputs;
-        let mut urls: Vec<(String, &str, &Guard)> = match &request.task {
+        let urls: Vec<(String, &str)> = match &request.task {
             Task::Img2vid(task) => {
                 let places = task.images.iter().enumerate();
                 let row = |(place, image)| (format!("/images/{place}/image_url"), image);
                 places
                     .map(row)
-                    .map(|(at, image)| (at, image.image_url.as_str(), inputs))
+                    .map(|(at, image)| (at, image.image_url.as_str()))
                     .collect()
             }
             Task::Caption(task) => vec![
-                ("/url_video".to_owned(), &task.url_video, inputs),
-                ("/url_srt".to_owned(), &task.url_srt, inputs),
+                ("/url_video".to_owned(), &task.url_video),
+                ("/url_srt".to_owned(), &task.url_srt),
             ],
             Task::Addaudio(task) => vec![
-                ("/url_video".to_owned(), &task.url_video, inputs),
-                ("/url_audio".to_owned(), &task.url_audio, inputs),
+                ("/url_video".to_owned(), &task.url_video),
+                ("/url_audio".to_owned(), &task.url_audio),
             ],
         };
-        if let Some(url) = &request.webhook_url {
-            urls.push(("/webhook_url".to_owned(), url, &self.config.receivers));
-        }
-        urls.into_iter()
-            .filter_map(|(pointer, url, guard)| {
-                let refused = guard.check_text(url).err()?;
+        let mut errors: Vec<ProblemError> = urls
+            .into_iter()
+            .filter_map(|(pointer, url)| {
+                let refused = self.config.inputs.check_text(url).err()?;
                 Some(ProblemError {
                     pointer,
                     code: Code::AddressRefused,
                     detail: refused.to_string(),
                 })
             })
-            .collect()
+            .collect();
+        let webhook = request.webhook_url.as_ref();
+        if let Some((code, detail)) = webhook.and_then(|url| self.refused_receiver(url)) {
+            errors.push(ProblemError {
+                pointer: "/webhook_url".to_owned(),
+                code,
+                detail,
+            });
+        }
+        errors
+    }
+
+    /// Why a webhook's URL is not taken, of a job or of an endpoint.
+    pub(crate) fn refused_receiver(&self, url: &str) -> Option<(Code, String)> {
+        if url.len() > WEBHOOK_URL_BYTES_MAX {
+            let detail = format!("a webhook's URL has at most {WEBHOOK_URL_BYTES_MAX} bytes");
+            return Some((Code::OutOfRange, detail));
+        }
+        let refused = self.config.receivers.check_text(url).err()?;
+        Some((Code::AddressRefused, refused.to_string()))
     }
 
     /// The job that an idempotency key has made before.

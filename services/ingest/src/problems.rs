@@ -2,13 +2,15 @@
 
 use crate::error::Refusal;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use photofinish_contract::problem::{PROBLEM_CONTENT_TYPE, Problem};
 use photofinish_contract::request::BODY_BYTES_MAX;
 use photofinish_model::Code;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::any::Any;
 
@@ -37,6 +39,10 @@ impl IntoResponse for Refusal {
 
 /// No such path.
 pub(crate) async fn not_found() -> Refusal {
+    no_such_path()
+}
+
+fn no_such_path() -> Refusal {
     Refusal::new(404, Code::NotFound, "there is no such path")
 }
 
@@ -75,6 +81,20 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 }
             })?;
         decode(&body).map(Self)
+    }
+}
+
+/// The parts of a path. What cannot be read, such as `%ff`, names nothing that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let read = extract::Path::<T>::from_request_parts(parts, state).await;
+        read.map(|extract::Path(read)| Self(read))
+            .map_err(|_| no_such_path())
     }
 }
 

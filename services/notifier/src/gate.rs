@@ -84,6 +84,13 @@ impl Gate {
         }
     }
 
+    /// What was to be told could not be: its message comes again and tells it then, with what others gave it.
+    pub(crate) fn give_back(&self, event: &JobEvent) {
+        if let Some(entry) = self.lock().get_mut(&(event.job.clone(), event.run)) {
+            entry.take_in(event);
+        }
+    }
+
     /// The run is over: nothing of it is remembered.
     pub(crate) fn forget(&self, job: &JobId, run: u32) {
         self.lock().remove(&(job.clone(), run));
@@ -159,6 +166,22 @@ mod tests {
         assert_eq!(told, Pace::Now(progress(4, &[1, 2, 3])));
         let next = gate.ask(&progress(5, &[4]), start + SECOND * 3);
         assert_eq!(next, Pace::Now(progress(5, &[4])));
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_when_its_message_comes_again() {
+        let gate = Gate::new(SECOND, 10);
+        let start = Instant::now();
+        assert!(matches!(gate.ask(&progress(1, &[0]), start), Pace::Now(_)));
+        let carrier = progress(2, &[1]);
+        assert!(matches!(gate.ask(&carrier, start), Pace::Later(_)));
+        assert_eq!(gate.ask(&progress(3, &[2]), start), Pace::Merged);
+        let Pace::Now(whole) = gate.ask(&carrier, start + SECOND) else {
+            panic!("not told")
+        };
+        gate.give_back(&whole);
+        let again = gate.ask(&carrier, start + SECOND * 3);
+        assert_eq!(again, Pace::Now(progress(3, &[1, 2])));
     }
 
     #[test]

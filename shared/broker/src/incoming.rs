@@ -103,7 +103,9 @@ impl Incoming {
         let named = ours
             .then(|| headers::text(&headers, headers::TENANT))
             .flatten();
-        let submitter = named.or_else(|| user_id.clone());
+        // What we published again names whoever submitted it, or nobody: it was not we who submitted it.
+        let again = ours && headers.contains_key(headers::FIRST_KEY);
+        let submitter = named.or_else(|| user_id.clone().filter(|_| !again));
         let count = |name| headers::number(raw, name).unwrap_or(0);
         let turn = headers::number(&headers, headers::TURN)
             .zip(headers::uuid(&headers, headers::TURN_ID))

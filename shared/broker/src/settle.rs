@@ -198,7 +198,7 @@ impl Settler {
 
 /// Whether the acknowledgement went out. One that was under way when its channel died may never be answered, and it
 /// must not keep its permit; `Ok(false)` says that the broker never hears of it.
-async fn written(acker: &Acker) -> bool {
+pub(crate) async fn written(acker: &Acker) -> bool {
     let mut ack = pin!(acker.ack(BasicAckOptions::default()));
     let began = Instant::now();
     while began.elapsed() < ACK_TIMEOUT {

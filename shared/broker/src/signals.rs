@@ -7,9 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, Consumer};
 use photofinish_runtime::{Shutdown, backoff, clock};
@@ -20,7 +18,7 @@ use crate::connection::{Link, chain, while_alive};
 use crate::error::TopologyError;
 use crate::incoming::Incoming;
 use crate::settings::{REBUILD_MAX, REBUILD_MIN};
-use crate::settle::panic_message;
+use crate::settle::{panic_message, written};
 use crate::{telemetry, topology};
 
 /// Signals on their way to the process at once; the rest waits in its queue.
@@ -137,7 +135,7 @@ where
                 return;
             };
             // Whether it worked is of no account: a copy does no harm, and the loop sees the channel's end.
-            let _acknowledged = delivery.acker.ack(BasicAckOptions::default()).await;
+            let _acknowledged = written(&delivery.acker).await;
             let incoming = Incoming::read(&mut delivery, None, &self.user);
             telemetry::consumed(WHAT, "ack");
             let handling = async { (self.handler)(incoming).await };

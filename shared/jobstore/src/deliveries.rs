@@ -109,12 +109,7 @@ impl JobStore {
     ) -> Result<bool, JobStoreError> {
         let listed = Key::DeliveriesOf(&record.event.tenant);
         let mut pipe = redis::pipe();
-        pipe.zadd(self.key(listed), id, record.created_at.as_millisecond())
-            .ignore();
-        pipe.cmd("PEXPIRE")
-            .arg(self.key(listed))
-            .arg(self.ttl_ms(&listed))
-            .ignore();
+        self.enlist(&mut pipe, listed, id, record.created_at);
         let () = self.pipe("list a delivery", &pipe).await?;
         let doc = serde_json::to_string(record).map_err(JobStoreError::value("a delivery"))?;
         let key = Key::Delivery(id);

@@ -64,34 +64,49 @@ impl JobStore {
     /// moves the record forward.
     pub async fn create(&self, snapshot: &JobSnapshot) -> Result<Created, JobStoreError> {
         // Listed first: a job that is listed without a record is passed over, the other way round
-        // it would never be found.
+        // it would never be found. Counted first: an end that comes between would else be followed
+        // by a count that nothing takes back.
         let mut pipe = redis::pipe();
         let jobs = Key::JobsOf(&snapshot.tenant);
-        let created = snapshot.created_at.as_millisecond();
-        pipe.zadd(self.key(jobs), snapshot.job.as_str(), created)
-            .ignore();
-        pipe.cmd("PEXPIRE")
-            .arg(self.key(jobs))
-            .arg(self.ttl_ms(&jobs))
-            .ignore();
+        self.enlist(&mut pipe, jobs, snapshot.job.as_str(), snapshot.created_at);
+        let open = !snapshot.status.is_final();
+        if open {
+            let name = run_name(&snapshot.job, snapshot.run);
+            pipe.sadd(self.key(Key::InFlight), name).ignore();
+        }
         let () = self.pipe("list a job", &pipe).await?;
         if !self.write("create", snapshot).await? {
+            if open {
+                self.uncount_if_over(snapshot).await?;
+            }
             return Ok(Created::Exists);
         }
-        if !snapshot.status.is_final() {
-            let mut pipe = redis::pipe();
-            pipe.sadd(
-                self.key(Key::InFlight),
-                run_name(&snapshot.job, snapshot.run),
-            )
-            .ignore();
-            if snapshot.run > 1 {
-                let before = run_name(&snapshot.job, snapshot.run - 1);
-                pipe.srem(self.key(Key::InFlight), before).ignore();
-            }
-            let () = self.pipe("count a job", &pipe).await?;
+        if open && snapshot.run > 1 {
+            self.uncount(&snapshot.job, snapshot.run - 1).await?;
         }
         Ok(Created::Created)
+    }
+
+    /// A run whose record says that it has ended, or is of a newer run, is not in flight.
+    async fn uncount_if_over(&self, snapshot: &JobSnapshot) -> Result<(), JobStoreError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("HMGET")
+            .arg(self.key(Key::Head(&snapshot.job)))
+            .arg(&["run", "final"]);
+        let ((run, ended),): ((Option<u32>, Option<u8>),) =
+            self.pipe("ask whether a run is over", &pipe).await?;
+        let over = run.is_some_and(|run| run > snapshot.run || ended == Some(1));
+        if over {
+            self.uncount(&snapshot.job, snapshot.run).await?;
+        }
+        Ok(())
+    }
+
+    async fn uncount(&self, job: &JobId, run: u32) -> Result<(), JobStoreError> {
+        let mut pipe = redis::pipe();
+        pipe.srem(self.key(Key::InFlight), run_name(job, run))
+            .ignore();
+        self.pipe("count a job", &pipe).await
     }
 
     /// Makes the record of a job again, as the bucket knows it, unless one is there.

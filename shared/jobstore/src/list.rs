@@ -73,6 +73,31 @@ impl JobStore {
         Ok(page)
     }
 
+    /// Puts a member into a list by its time, once. Those that are older than twice the list's
+    /// lifetime leave it, so that the list of a busy tenant does not grow for ever.
+    pub(crate) fn enlist(
+        &self,
+        pipe: &mut redis::Pipeline,
+        list: Key<'_>,
+        name: &str,
+        at: Timestamp,
+    ) {
+        let (key, ttl, at) = (self.key(list), self.ttl_ms(&list), at.as_millisecond());
+        let oldest = at.saturating_sub_unsigned(ttl.saturating_mul(2));
+        pipe.cmd("ZADD")
+            .arg(&key)
+            .arg("NX")
+            .arg(at)
+            .arg(name)
+            .ignore();
+        pipe.cmd("ZREMRANGEBYSCORE")
+            .arg(&key)
+            .arg("-inf")
+            .arg(oldest)
+            .ignore();
+        pipe.cmd("PEXPIRE").arg(&key).arg(ttl).ignore();
+    }
+
     async fn headers(&self, members: &[Member]) -> Result<Vec<Option<Header>>, JobStoreError> {
         let mut headers = Vec::with_capacity(members.len());
         let mut pipe = redis::pipe();

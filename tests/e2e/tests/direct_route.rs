@@ -38,7 +38,9 @@ async fn one_job(site: &Site) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_come_by_the_exposed_port_where_there_is_one() -> anyhow::Result<()> {
-    let site = Site::start("direct", Vec::new()).await?;
+    // A busy machine is not to be taken for a port that hangs.
+    let patient = Setting::new("fetcher", "fetcher.direct_connect_timeout_s", "20");
+    let site = Site::start("direct", vec![patient]).await?;
     one_job(&site).await?;
     assert_eq!(pulls(&site, "direct").await?, 4);
     assert_eq!(pulls(&site, "proxy").await?, 0);

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::clock::{FACTOR_MAX, FACTOR_MIN};
@@ -33,6 +35,23 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/_sim/faults/queue", post(add_queue_fault))
         .route("/_sim/faults/worker", post(add_trap))
         .route("/_sim/faults/start", post(add_start_fault))
+}
+
+/// A body, JSON whatever its content type says; none is an empty object.
+struct Told<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let bytes = Bytes::from_request(request, state).await;
+        let mut bytes = bytes.map_err(IntoResponse::into_response)?;
+        if bytes.is_empty() {
+            bytes = Bytes::from_static(b"{}");
+        }
+        let told = serde_json::from_slice(&bytes);
+        told.map(Self).map_err(|error| bad(&error.to_string()))
+    }
 }
 
 /// The endpoint that is named, or the first one.
@@ -81,7 +100,7 @@ struct NewTime {
     advance_ms: u64,
 }
 
-async fn set_clock(State(shared): State<Arc<Shared>>, Json(new): Json<NewTime>) -> Response {
+async fn set_clock(State(shared): State<Arc<Shared>>, Told(new): Told<NewTime>) -> Response {
     let known = |factor: &f64| (FACTOR_MIN..=FACTOR_MAX).contains(factor);
     if !new.factor.as_ref().is_none_or(known) {
         return bad(&format!("factor is from {FACTOR_MIN} to {FACTOR_MAX}"));
@@ -104,7 +123,7 @@ async fn faults(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.site.faults.dump()).into_response()
 }
 
-async fn add_fault(State(shared): State<Arc<Shared>>, Json(fault): Json<Fault>) -> Response {
+async fn add_fault(State(shared): State<Arc<Shared>>, Told(fault): Told<Fault>) -> Response {
     match shared.site.faults.add(fault) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(detail) => bad(&detail),
@@ -113,7 +132,7 @@ async fn add_fault(State(shared): State<Arc<Shared>>, Json(fault): Json<Fault>) 
 
 async fn add_webhook_fault(
     State(shared): State<Arc<Shared>>,
-    Json(fault): Json<WebhookFault>,
+    Told(fault): Told<WebhookFault>,
 ) -> Response {
     if fault.count == 0 {
         return bad("count is at least 1");
@@ -147,7 +166,7 @@ struct QueueFault {
 
 async fn add_queue_fault(
     State(shared): State<Arc<Shared>>,
-    Json(fault): Json<QueueFault>,
+    Told(fault): Told<QueueFault>,
 ) -> Response {
     let Some(endpoint) = at(&shared, fault.endpoint.as_deref()) else {
         return no_endpoint();
@@ -167,7 +186,7 @@ struct NewTrap {
     trap: Map<String, Value>,
 }
 
-async fn add_trap(State(shared): State<Arc<Shared>>, Json(new): Json<NewTrap>) -> Response {
+async fn add_trap(State(shared): State<Arc<Shared>>, Told(new): Told<NewTrap>) -> Response {
     let Some(endpoint) = at(&shared, new.endpoint.as_deref()) else {
         return no_endpoint();
     };
@@ -199,7 +218,7 @@ struct StartFault {
 
 async fn add_start_fault(
     State(shared): State<Arc<Shared>>,
-    Json(fault): Json<StartFault>,
+    Told(fault): Told<StartFault>,
 ) -> Response {
     let Some(endpoint) = at(&shared, fault.endpoint.as_deref()) else {
         return no_endpoint();
@@ -221,7 +240,7 @@ struct Throttle {
     workers: usize,
 }
 
-async fn throttle(State(shared): State<Arc<Shared>>, Json(throttle): Json<Throttle>) -> Response {
+async fn throttle(State(shared): State<Arc<Shared>>, Told(throttle): Told<Throttle>) -> Response {
     match at(&shared, throttle.endpoint.as_deref()) {
         Some(endpoint) => {
             endpoint.change(|state, _| state.set_throttled(throttle.workers));
@@ -243,9 +262,8 @@ struct Kill {
 async fn kill(
     State(shared): State<Arc<Shared>>,
     Path(worker): Path<String>,
-    body: Option<Json<Kill>>,
+    Told(kill): Told<Kill>,
 ) -> Response {
-    let kill = body.map(|Json(kill)| kill).unwrap_or_default();
     let unknown = || problem(StatusCode::NOT_FOUND, "no such process");
     let Some(endpoint) = shared.endpoints.of_worker(&worker) else {
         return unknown();

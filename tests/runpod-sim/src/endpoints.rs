@@ -235,40 +235,36 @@ impl Endpoint {
     }
 
     fn change_spec(self: &Arc<Self>, f: impl FnOnce(&mut EndpointSpec)) -> EndpointSpec {
-        let spec = {
-            let mut spec = lock(&self.spec);
-            let before = spec.clone();
-            f(&mut spec);
-            (spec.id, spec.version) = (before.id.clone(), before.version);
-            if spec.needs_new_workers(&before) {
-                spec.version += 1;
-                let created_at_ms = self.site.clock.wall_ms(self.site.clock.now());
-                let release = Release {
-                    created_at_ms,
-                    spec: spec.clone(),
-                };
-                lock(&self.releases).push(release);
-            }
-            spec.clone()
-        };
+        let mut spec = lock(&self.spec);
+        let before = spec.clone();
+        f(&mut spec);
+        (spec.id, spec.version) = (before.id.clone(), before.version);
+        if spec.needs_new_workers(&before) {
+            spec.version += 1;
+            let created_at_ms = self.site.clock.wall_ms(self.site.clock.now());
+            let release = Release {
+                created_at_ms,
+                spec: spec.clone(),
+            };
+            lock(&self.releases).push(release);
+        }
+        // Under the same lock: of two changes at once the later one stays.
         self.change(|state, _| {
             state.set_version(spec.version);
             state.rules_mut().execution_timeout = spec.execution_timeout;
         });
-        spec
+        spec.clone()
     }
 
     /// The clock goes at another pace.
     pub(crate) fn set_pace(self: &Arc<Self>, factor: f64) {
-        self.change(|state, _| state.rules_mut().pace = factor);
+        self.change(|state, now| state.set_pace(factor, now));
     }
 
     fn remove(self: &Arc<Self>) {
         self.change(State::cancel_all);
+        // Its workers' too, and those of a start that is just under way.
         self.removed.cancel();
-        for handle in self.processes().values() {
-            handle.stop.cancel();
-        }
     }
 }
 

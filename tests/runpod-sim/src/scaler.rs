@@ -109,7 +109,12 @@ fn leaving(state: &State, spec: &EndpointSpec, now: Instant) -> (Vec<String>, Ve
     // Nobody waits for what is stale and has no job.
     let rests = |w: &Worker| w.is_idle() || w.stage == Stage::Initializing || is_asleep(w);
     let outdated = ours(state, |w| is_stale(w) && rests(w));
-    let stop = excess.iter().copied().chain(outdated);
+    // Asleep it has a place too.
+    let asleep = ours(state, |w| is_asleep(w) && !is_stale(w));
+    let asleep: Vec<(&String, &Worker)> = asleep.collect();
+    let places = spec.workers_max.saturating_sub(staying);
+    let surplus = asleep.into_iter().skip(places);
+    let stop = excess.iter().copied().chain(outdated).chain(surplus);
     let mut stop: Vec<String> = stop.map(|(id, _)| id.clone()).collect();
 
     let spare = (staying - excess.len()).saturating_sub(spec.workers_min);

@@ -21,6 +21,9 @@ use crate::site::Site;
 use crate::state::WorkerSnapshot;
 use crate::{Config, auth, client_api, control, management, proxy, worker_api, workers};
 
+/// Longest wait for what should end at once.
+const END_MAX: Duration = Duration::from_secs(2);
+
 /// Why the emulator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -105,6 +108,8 @@ impl Sim {
             http: http_client(config.proxy_timeout).map_err(StartError::Http)?,
             faults: Faults::default(),
             closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            lives: TaskTracker::new(),
             tracker: TaskTracker::new(),
             config,
         });
@@ -113,14 +118,15 @@ impl Sim {
             first: site.config.endpoint.clone(),
             site,
         });
-        create_endpoints(&shared);
         let site = &shared.site;
         if let Some(path) = &site.config.ports_file {
             write_ports(path, addr).map_err(|source| StartError::Write(path.clone(), source))?;
         }
+        // From here on nothing fails: workers would be left without anybody to end them.
+        create_endpoints(&shared);
         let listener = listener.tap_io(|tcp| drop(tcp.set_nodelay(true)));
         let serving = axum::serve(listener, router(Arc::clone(&shared)))
-            .with_graceful_shutdown(site.closing.clone().cancelled_owned());
+            .with_graceful_shutdown(site.closed.clone().cancelled_owned());
         site.tracker.spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "server ended");
@@ -201,18 +207,18 @@ impl Sim {
         site.closing.cancel();
         for endpoint in self.shared.endpoints.endpoints() {
             endpoint.wake.notify_waiters();
-            for handle in endpoint.processes().values() {
-                handle.stop.cancel();
-            }
         }
+        // They are served until they have ended: what they finish in the grace can be posted.
+        site.lives.close();
+        let limit = site.config.stop_grace + END_MAX;
+        let lives = tokio::time::timeout(limit, site.lives.wait()).await;
+        site.closed.cancel();
         site.tracker.close();
         // Connections of clients that stay away could be open for ever.
-        let limit = site.config.stop_grace + Duration::from_secs(2);
-        if tokio::time::timeout(limit, site.tracker.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(left = site.tracker.len(), "ended with tasks left");
+        let rest = tokio::time::timeout(END_MAX, site.tracker.wait()).await;
+        if lives.is_err() || rest.is_err() {
+            let left = site.lives.len() + site.tracker.len();
+            tracing::warn!(left, "ended with tasks left");
         }
     }
 }
@@ -220,6 +226,7 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         self.shared.site.closing.cancel();
+        self.shared.site.closed.cancel();
         for endpoint in self.shared.endpoints.endpoints() {
             for handle in endpoint.processes().values() {
                 handle.kill.cancel();

@@ -25,7 +25,13 @@ pub(crate) struct Site {
     pub(crate) worker_root: PathBuf,
     pub(crate) http: reqwest::Client,
     pub(crate) faults: Faults,
+    /// Workers are to end, and what is held open is answered.
     pub(crate) closing: CancellationToken,
+    /// Nobody is served from here on.
+    pub(crate) closed: CancellationToken,
+    /// The lives of workers.
+    pub(crate) lives: TaskTracker,
+    /// Everything else.
     pub(crate) tracker: TaskTracker,
 }
 

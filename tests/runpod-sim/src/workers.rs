@@ -14,9 +14,9 @@ use crate::state::{Signal, StartMishap};
 use crate::{process, tcp};
 
 /// How to end a worker.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Handle {
-    /// SIGTERM, then SIGKILL.
+    /// SIGTERM, then SIGKILL; also when the endpoint is removed.
     pub(crate) stop: CancellationToken,
     /// SIGKILL.
     pub(crate) kill: CancellationToken,
@@ -54,14 +54,17 @@ pub(crate) fn start(endpoint: &Arc<Endpoint>) {
         .chars()
         .take(14)
         .collect();
-    let handle = Handle::default();
+    let handle = Handle {
+        stop: endpoint.removed.child_token(),
+        kill: CancellationToken::new(),
+    };
     endpoint.processes().insert(id.clone(), handle.clone());
     let mishap = endpoint.change(|state, now| {
         state.worker_starting(id.clone(), now);
         state.start_mishap()
     });
     let life = live(Arc::clone(endpoint), id, handle, mishap);
-    endpoint.site.tracker.spawn(life);
+    endpoint.site.lives.spawn(life);
 }
 
 /// A worker's life: cold start, process, end.

@@ -205,6 +205,15 @@ async fn exit_codes_tell_a_difference_from_a_wrong_command() {
         (64, true),
         "{told:?}"
     );
+    bench.write(&[("name = \"worker\"", "name = { env = \"WORKER_TOKEN\" }")]);
+    let told = bench
+        .run(&["health", "--rest-url", "http://127.0.0.1:1"])
+        .await;
+    assert_eq!(
+        told.code, 3,
+        "every command takes the name from the shell: {told:?}"
+    );
+    bench.write(&[]);
     let told = bench.run(&["health"]).await;
     assert_eq!(
         (told.code, told.err.contains("no endpoint named worker")),

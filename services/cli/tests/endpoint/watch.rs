@@ -71,6 +71,26 @@ async fn a_rollout_has_a_deadline_and_takes_no_moving_tag() {
 }
 
 #[tokio::test]
+async fn a_rollout_of_an_image_that_crashes_does_not_end_well() {
+    let bench = Bench::start().await;
+    bench.write(&[("min = 0", "min = 2")]);
+    let id = bench.apply().await;
+    bench.until_up(&id, 2).await;
+    let crash = json!({"endpoint": id, "crash": 1000});
+    bench.post("_sim/faults/start", crash).await;
+    let words = [
+        "rollout",
+        "--image",
+        "docker.io/acme/worker:2",
+        "--timeout",
+        "3",
+    ];
+    let told = bench.run(&[&words, &POLL[..]].concat()).await;
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.err.contains("0 of "), "{told:?}");
+}
+
+#[tokio::test]
 async fn health_says_what_is_wrong_and_what_to_do() {
     let bench = Bench::start().await;
     bench.write(&[("queue_delay_s = 0.5", "queue_delay_s = 3000")]);
@@ -80,6 +100,14 @@ async fn health_says_what_is_wrong_and_what_to_do() {
     assert!(
         told.out.contains("nothing is wrong") && told.out.contains("none is up (0 to 3)"),
         "{told:?}"
+    );
+    let hidden = json!({"operation": "health", "status": 401, "count": 1});
+    bench.post("_sim/faults", hidden).await;
+    let told = bench.run(&["health"]).await;
+    assert_eq!(
+        (told.code, told.out.contains("nothing is wrong")),
+        (1, false),
+        "what is not known is not well: {told:?}"
     );
     let throttled = json!({"endpoint": id, "workers": 2});
     bench.post("_sim/throttle", throttled).await;
@@ -136,10 +164,28 @@ async fn jobs_are_listed_shown_and_cancelled() {
         (0, true),
         "{told:?}"
     );
-    let told = bench.run(&["jobs", "--cancel", &long]).await;
+    let refused = json!({"operation": "cancel", "status": 400, "count": 1});
+    bench.post("_sim/faults", refused.clone()).await;
+    let told = bench.run(&["jobs", "--cancel", &done, &long]).await;
     assert_eq!(
-        (told.code, told.out.contains("CANCELLED")),
-        (0, true),
+        (
+            told.code,
+            told.out.contains("COMPLETED"),
+            told.out.contains("CANCELLED")
+        ),
+        (0, true, true),
+        "a job that has ended keeps no other from its end: {told:?}"
+    );
+    let long = bench.job(&id, json!({"steps": 300, "step_ms": 100})).await;
+    bench.post("_sim/faults", refused).await;
+    let told = bench.run(&["jobs", "--cancel", &long, "nobody"]).await;
+    assert_eq!(
+        (
+            told.code,
+            told.out.contains("not known"),
+            told.err.contains("400")
+        ),
+        (1, true, true),
         "{told:?}"
     );
     let told = bench.run(&["jobs", "nobody"]).await;
@@ -154,7 +200,7 @@ async fn jobs_are_listed_shown_and_cancelled() {
 async fn an_endpoint_is_deleted_by_its_name_once_its_jobs_are_done() {
     let bench = Bench::start().await;
     let id = bench.apply().await;
-    let job = bench.job(&id, json!({"steps": 10, "step_ms": 100})).await;
+    let job = bench.job(&id, json!({"steps": 50, "step_ms": 100})).await;
     bench.until_status(&id, &job, "IN_PROGRESS").await;
     let unasked = bench.run(&["delete"]).await;
     assert_eq!(
@@ -192,5 +238,14 @@ async fn an_endpoint_is_deleted_by_its_name_once_its_jobs_are_done() {
         (told.code, told.out.contains("1 job(s) were cancelled")),
         (0, true),
         "{told:?}"
+    );
+    bench.apply().await;
+    let hidden = json!({"operation": "health", "status": 500, "count": 1});
+    bench.post("_sim/faults", hidden).await;
+    let told = bench.run(&["delete", "--confirm", "worker", "--now"]).await;
+    assert_eq!(
+        (told.code, told.out.contains("is deleted")),
+        (0, true),
+        "jobs that are not known are no hindrance: {told:?}"
     );
 }

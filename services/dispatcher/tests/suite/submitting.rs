@@ -128,7 +128,7 @@ async fn while_runpod_keeps_failing_parts_wait_in_their_lane_and_spend_nothing()
     })
     .await?;
     let waited = failed_at.elapsed();
-    assert!(waited >= Duration::from_millis(1900), "{waited:?}");
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
     assert_eq!(calls().await, Some(4), "one each");
     for job in &waiting {
         let part = part(&house, job).await;

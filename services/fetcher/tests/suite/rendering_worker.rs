@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -37,6 +38,8 @@ pub struct Seen {
 struct Shared {
     files: Mutex<BTreeMap<String, Bytes>>,
     token: Mutex<String>,
+    /// The next acknowledgement is never answered, and does nothing.
+    hang_once: AtomicBool,
     seen: Mutex<Seen>,
 }
 
@@ -104,6 +107,11 @@ impl RenderingWorker {
         let mut files = self.shared.files.lock().unwrap();
         files.insert(output.name.clone(), content);
         output
+    }
+
+    /// The next acknowledgement is never answered, and does nothing.
+    pub fn hang_once(&self) {
+        self.shared.hang_once.store(true, Ordering::SeqCst);
     }
 
     pub fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
@@ -194,6 +202,9 @@ async fn acknowledge(
 ) -> StatusCode {
     if !shared.admits(&headers) {
         return StatusCode::UNAUTHORIZED;
+    }
+    if shared.hang_once.swap(false, Ordering::SeqCst) {
+        std::future::pending::<()>().await;
     }
     shared.files.lock().unwrap().remove(&name);
     shared.seen.lock().unwrap().acknowledged.insert(name);

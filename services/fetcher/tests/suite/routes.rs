@@ -1,5 +1,6 @@
 //! The two routes to a worker: its exposed TCP port with pinned TLS, and RunPod's proxy.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -13,6 +14,11 @@ use crate::pulls::{GROWTH_BYTES_MAX, MIB, memory_peak, noise, pulled};
 use crate::rendering_worker::RenderingWorker;
 use crate::tls::Tls;
 
+/// Seconds that a fetcher waits for a worker where one hangs, and where none does: a busy machine
+/// is not to be taken for a worker that hangs.
+const HASTY: &str = "2";
+const PATIENT: &str = "20";
+
 /// A worker with both routes, each through a proxy that can spoil it.
 struct Scene {
     house: House,
@@ -25,16 +31,27 @@ struct Scene {
 
 impl Scene {
     /// With `items` outputs to be made, on loopback; called if `allow` names it.
-    async fn open(items: usize, allow: &str) -> anyhow::Result<Self> {
+    async fn open(items: usize, allow: &str, patience: &str) -> anyhow::Result<Self> {
+        Self::behind(items, allow, patience, RenderingWorker::template).await
+    }
+
+    /// The same, with another proxy.
+    async fn behind(
+        items: usize,
+        allow: &str,
+        patience: &str,
+        template: impl Fn(SocketAddr) -> String,
+    ) -> anyhow::Result<Self> {
         let mut worker = RenderingWorker::start().await?;
         let tls = Tls::start(worker.addr).await?;
         let direct = FaultProxy::start(tls.addr.to_string()).await?;
         worker.addresses = vec![tls.announced(direct.addr())];
-        let template = RenderingWorker::template(worker.addr);
+        let template = template(worker.addr);
         let settings = [
             ("runpod.proxy_url", template.as_str()),
             ("outbound.workers.allow", allow),
-            ("fetcher.stall_max_s", "2"),
+            ("fetcher.stall_max_s", patience),
+            ("fetcher.direct_connect_timeout_s", patience),
         ];
         let mut house = House::with(&settings).await?;
         house.start("photofinish-fetcher").await?;
@@ -88,9 +105,14 @@ impl Scene {
     }
 }
 
+/// A proxy that answers 404 whatever the worker does.
+fn nowhere(addr: SocketAddr) -> String {
+    format!("http://{addr}/nowhere/{{worker}}")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_come_by_the_exposed_port_in_little_memory() -> anyhow::Result<()> {
-    let scene = Scene::open(2, "127.0.0.0/8").await?;
+    let scene = Scene::open(2, "127.0.0.0/8", PATIENT).await?;
     scene.pull(0, noise(100_000, 1)).await?;
     let pid = scene.house.processes["photofinish-fetcher"].pid();
     let before = memory_peak(pid);
@@ -114,7 +136,7 @@ async fn outputs_come_by_the_exposed_port_in_little_memory() -> anyhow::Result<(
 async fn a_port_that_is_closed_or_hangs_costs_little_and_is_not_tried_again() -> anyhow::Result<()>
 {
     for fault in [Fault::Refuse, Fault::Stall] {
-        let scene = Scene::open(3, "127.0.0.0/8").await?;
+        let scene = Scene::open(3, "127.0.0.0/8", HASTY).await?;
         scene.direct.set(fault);
         let begun = std::time::Instant::now();
         scene.pull(0, noise(MIB, 1)).await?;
@@ -133,7 +155,7 @@ async fn a_port_that_is_closed_or_hangs_costs_little_and_is_not_tried_again() ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_is_cut_goes_on_by_the_other_route_where_it_stood() -> anyhow::Result<()> {
-    let scene = Scene::open(2, "127.0.0.0/8").await?;
+    let scene = Scene::open(2, "127.0.0.0/8", PATIENT).await?;
     scene.pull(0, noise(1000, 1)).await?;
     assert_eq!(scene.bytes_by("direct").await?, 1000);
     scene.direct.set(Fault::CutAfter(3 * MIB as u64));
@@ -147,9 +169,36 @@ async fn a_transfer_that_is_cut_goes_on_by_the_other_route_where_it_stood() -> a
     scene.complete().await
 }
 
+/// RunPod's proxy answers 404 for some workers: their port is the only way there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_is_cut_goes_on_where_it_stood_though_the_proxy_leads_nowhere()
+-> anyhow::Result<()> {
+    let scene = Scene::behind(1, "127.0.0.0/8", PATIENT, nowhere).await?;
+    // No connection carries the whole of it.
+    scene.direct.set(Fault::CutAfter(3 * MIB as u64));
+    scene.pull(0, noise(8 * MIB, 1)).await?;
+    assert_eq!(
+        scene.bytes_by("direct").await?,
+        8 * MIB as u64,
+        "no byte came twice"
+    );
+    assert_eq!(scene.bytes_by("proxy").await?, 0);
+    scene.complete().await
+}
+
+/// A worker that is not told lingers, at the price of a GPU.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_hangs_is_made_again_though_the_proxy_leads_nowhere()
+-> anyhow::Result<()> {
+    let scene = Scene::behind(1, "127.0.0.0/8", HASTY, nowhere).await?;
+    scene.worker.hang_once();
+    scene.pull(0, noise(1000, 1)).await?;
+    scene.complete().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_hangs_goes_on_by_the_other_route_where_it_stood() -> anyhow::Result<()> {
-    let scene = Scene::open(1, "127.0.0.0/8").await?;
+    let scene = Scene::open(1, "127.0.0.0/8", HASTY).await?;
     // So slow that it is under way when it begins to hang.
     scene.direct.set(Fault::Delay(Duration::from_millis(40)));
     let hang = async {
@@ -171,7 +220,7 @@ async fn a_transfer_that_hangs_goes_on_by_the_other_route_where_it_stood() -> an
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_with_another_certificate_gets_nothing() -> anyhow::Result<()> {
-    let mut scene = Scene::open(1, "127.0.0.0/8").await?;
+    let mut scene = Scene::open(1, "127.0.0.0/8", PATIENT).await?;
     scene.worker.addresses[0].tls_sha256 = Some("5a".repeat(32));
     scene.pull(0, noise(MIB, 1)).await?;
     assert!(scene.tls.connections() > 0, "it was tried");
@@ -182,7 +231,7 @@ async fn a_worker_with_another_certificate_gets_nothing() -> anyhow::Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_not_allowed_is_never_connected_to() -> anyhow::Result<()> {
-    let mut scene = Scene::open(1, "").await?;
+    let mut scene = Scene::open(1, "", PATIENT).await?;
     // A second one behind it is not better, and one without a certificate is nobody's.
     let mut mapped = scene.worker.addresses[0].clone();
     let port = scene.direct.addr().port();

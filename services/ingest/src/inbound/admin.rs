@@ -3,9 +3,9 @@
 use crate::auth::{AsOperator, SHOWN_CHARS, key_hash, new_key};
 use crate::core::Ingest;
 use crate::error::Refusal;
-use crate::problems::JsonBody;
+use crate::problems::{JsonBody, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use photofinish_contract::problem::{Problem, ProblemError};
 use photofinish_model::{Code, Tenant};

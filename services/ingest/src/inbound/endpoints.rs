@@ -4,10 +4,10 @@ use super::admin::Body;
 use crate::auth::AsTenant;
 use crate::core::Ingest;
 use crate::error::Refusal;
-use crate::problems::JsonBody;
+use crate::problems::{JsonBody, Path};
 use crate::records::new_secret;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use photofinish_contract::event::EventType;
 use photofinish_model::{Code, Tenant};
@@ -36,10 +36,8 @@ fn wish(ingest: &Ingest, body: &Value, url_required: bool) -> Result<Wish, Refus
     let known = ["url", "event_types", "description", "enabled"];
     let mut body = Body::of(body, &known)?;
     let url = body.text("url", url_required);
-    if let Some(url) = &url
-        && let Err(refused) = ingest.config.receivers.check_text(url)
-    {
-        body.fault("url", Code::AddressRefused, refused.to_string());
+    if let Some((code, detail)) = url.as_ref().and_then(|url| ingest.refused_receiver(url)) {
+        body.fault("url", code, detail);
     }
     let description = body.text("description", false);
     if description

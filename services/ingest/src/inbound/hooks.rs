@@ -5,9 +5,9 @@
 
 use crate::core::Ingest;
 use crate::error::{Error, Refusal};
-use crate::problems::JsonBody;
+use crate::problems::{JsonBody, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use photofinish_broker::{Outgoing, Target};
 use photofinish_contract::announcement::{Announcement, Wanted};
 use photofinish_contract::messages::{Heard, Signal};

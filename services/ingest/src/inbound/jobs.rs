@@ -5,9 +5,9 @@ use crate::admission::{Admitted, works};
 use crate::auth::AsTenant;
 use crate::core::Ingest;
 use crate::error::Refusal;
-use crate::problems::JsonBody;
+use crate::problems::{JsonBody, Path};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -31,9 +31,7 @@ pub(super) async fn submit(
     JsonBody(body): JsonBody,
 ) -> Result<Response, Refusal> {
     let mut params = Params::of(query)?;
-    let dry_run = params
-        .word("dry_run", "true or false")
-        .is_some_and(|text: String| text == "true");
+    let dry_run = params.flag("dry_run");
     params.done()?;
     if dry_run {
         let request = ingest.check(&body)?;

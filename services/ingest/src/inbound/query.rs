@@ -63,6 +63,19 @@ impl Params {
         })
     }
 
+    /// True or false, false when it is not given. Anything else is a fault, the empty text as well: a misspelt
+    /// `dry_run` must not run the job.
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        let Some(place) = self.left.iter().position(|(found, _)| found == name) else {
+            return false;
+        };
+        let (_, text) = self.left.remove(place);
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, Code::NotAllowed, "must be true or false".to_owned());
+            false
+        })
+    }
+
     /// Rows of the page.
     pub(super) fn limit(&mut self) -> usize {
         let wanted = format!("1 to {LIMIT_MAX}");

@@ -45,6 +45,12 @@ async fn every_refusal_is_a_problem_document() {
             404,
             "not_found",
         ),
+        (house.mine(Method::GET, "/v1/jobs/%ff"), 404, "not_found"),
+        (
+            house.mine(Method::GET, "/v1/jobs/job_1/outputs/%ff"),
+            404,
+            "not_found",
+        ),
         (house.mine(Method::GET, "/v2/jobs"), 404, "not_found"),
         (
             house.mine(Method::PUT, "/v1/jobs"),
@@ -194,4 +200,36 @@ async fn the_old_paths_still_work() {
         ask(old(Method::POST, "/video/resize").json(&body)).await.0,
         404
     );
+}
+
+#[tokio::test]
+async fn a_misspelt_dry_run_runs_nothing() {
+    let house = House::open().await;
+    for query in ["dry_run=1", "dry_run=True", "dry_run=", "dry_run"] {
+        let (status, problem) = house.post(&format!("/v1/jobs?{query}"), &job(1)).await;
+        assert_eq!(status, 422, "{query}: {problem}");
+        assert_eq!(problem["errors"][0]["pointer"], "?dry_run", "{problem}");
+    }
+    house.nothing_planned().await;
+    let (status, _) = house.post("/v1/jobs?dry_run=false", &job(1)).await;
+    assert_eq!(status, 202);
+}
+
+/// A webhook's URL travels in messages of at most 64 KiB.
+#[tokio::test]
+async fn a_webhook_url_that_no_message_could_carry_is_refused() {
+    let house = House::open().await;
+    let url = |length: usize| format!("https://example.com/{}", "x".repeat(length));
+    let mut body = job(1);
+    body["webhook_url"] = json!(url(70_000));
+    let (status, problem) = house.submit(None, &body).await;
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(problem["errors"][0]["pointer"], "/webhook_url");
+    let endpoint = json!({"url": url(70_000)});
+    let (status, problem) = house.post("/v1/webhook-endpoints", &endpoint).await;
+    assert_eq!(status, 422, "{problem}");
+    assert_eq!(problem["errors"][0]["pointer"], "/url");
+    house.nothing_planned().await;
+    body["webhook_url"] = json!(url(2000));
+    assert_eq!(house.submit(None, &body).await.0, 202);
 }

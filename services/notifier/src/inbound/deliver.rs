@@ -2,12 +2,14 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{DeliveryDue, Receiver};
 use photofinish_jobstore::{
     AttemptLog, DeliveryRecord, DeliveryView, JobStoreError, Recorded, Turn,
 };
-use photofinish_model::delivery::{Answer, DeliveryStatus, Next, after};
+use photofinish_model::delivery::{Answer, DeliveryStatus, JITTER, Next, SCHEDULE, after};
+use std::time::Duration;
 use uuid::Uuid;
 
 use crate::sender::Tried;
@@ -36,7 +38,10 @@ impl Notifier {
                 view.attempts.last().map_or(0, |attempt| attempt.number),
             ),
             // Redis is away or was emptied: the message itself has counted along.
-            None => (DeliveryStatus::Pending, tries_of(&due, &incoming)),
+            None => (
+                DeliveryStatus::Pending,
+                tries_of(&due, &incoming, self.clock.now()),
+            ),
         };
         match status {
             DeliveryStatus::Delivered | DeliveryStatus::Failed => return Disposition::Ack,
@@ -194,7 +199,38 @@ impl Notifier {
     }
 }
 
-fn tries_of(due: &DeliveryDue, incoming: &Incoming) -> u16 {
-    due.tries
-        .max(u16::try_from(incoming.attempt).unwrap_or(u16::MAX))
+fn tries_of(due: &DeliveryDue, incoming: &Incoming, now: Timestamp) -> u16 {
+    let rounds = u16::try_from(incoming.attempt).unwrap_or(u16::MAX);
+    tries_within(due.tries.max(rounds), now.duration_since(due.event.at))
+}
+
+/// How many of the rounds that a message has counted were tries. Those count as well in which the bucket was away and
+/// the receiver never asked; so no more tries are believed than the schedule has room for since the event.
+fn tries_within(counted: u16, age: SignedDuration) -> u16 {
+    let age = Duration::try_from(age).unwrap_or_default();
+    let pauses = SCHEDULE.iter().scan(Duration::ZERO, |sum, pause| {
+        *sum += pause.mul_f64(1.0 - JITTER);
+        Some(*sum)
+    });
+    let possible = 1 + pauses.filter(|since| *since <= age).count();
+    counted.min(u16::try_from(possible).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_in_which_nobody_was_asked_do_not_use_up_the_schedule() {
+        let age = SignedDuration::from_secs;
+        // Ten minutes of a bucket that is away, every two seconds.
+        assert_eq!(tries_within(300, age(600)), 3);
+        assert_eq!(tries_within(300, age(0)), 1);
+        assert_eq!(tries_within(300, age(-5)), 1);
+        // What the message has counted is never exceeded.
+        assert_eq!(tries_within(0, age(600)), 0);
+        assert_eq!(tries_within(4, age(90_000)), 4);
+        // After the whole schedule it is given up all the same.
+        assert_eq!(tries_within(300, age(76 * 3600)), 10);
+    }
 }

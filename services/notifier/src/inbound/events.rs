@@ -67,7 +67,15 @@ impl Notifier {
             | EventType::EndpointTest
             | EventType::EndpointDisabled => event,
         };
-        let Some(snapshot) = self.snapshot(&event).await? else {
+        let told = self.tell_now(&event).await;
+        if told.is_err() && event.event == EventType::JobProgress {
+            self.gate.give_back(&event);
+        }
+        told
+    }
+
+    async fn tell_now(&self, event: &JobEvent) -> Result<Disposition, Error> {
+        let Some(snapshot) = self.snapshot(event).await? else {
             return Err(Error::Missing {
                 what: "the job",
                 id: event.job.to_string(),
@@ -77,10 +85,10 @@ impl Notifier {
             // Its end is told, or is about to be.
             return Ok(Disposition::Ack);
         }
-        let receivers = self.receivers(&event).await?;
-        self.publish_cloud_event(&event, snapshot).await?;
+        let receivers = self.receivers(event).await?;
+        self.publish_cloud_event(event, snapshot).await?;
         for receiver in receivers {
-            self.hand_over(&event, receiver).await?;
+            self.hand_over(event, receiver).await?;
         }
         Ok(Disposition::Ack)
     }

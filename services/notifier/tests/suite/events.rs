@@ -9,7 +9,7 @@ use photofinish_kit::{Receiver, RedisServer, wait_until};
 use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::sequence::{Moment, event_id};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_final_event_reaches_the_jobs_url_the_endpoint_and_the_exchange() {
@@ -145,6 +145,7 @@ async fn progress_is_opt_in_paced_and_tells_the_newest_state() {
         job.items[index].state = stored(&house.tenant, &job.job, index as u16);
     }
     assert_eq!(house.jobstore.create(&job).await.unwrap(), Created::Created);
+    let begun = Instant::now();
     for settled in 1..=6_u16 {
         let progress = event(
             &job,
@@ -165,7 +166,8 @@ async fn progress_is_opt_in_paced_and_tells_the_newest_state() {
         .map(|one| verified(one, ENDPOINT_SECRET))
         .collect();
     bodies.sort_by_key(|body| body["sequence"].as_u64());
-    assert!(received[1].at - received[0].at > Duration::from_millis(700));
+    // From the telling on: how long a POST takes on a busy machine is no part of the pace.
+    assert!(received[1].at - begun >= Duration::from_secs(1));
     let newest = event(&job, EventType::JobProgress, Moment::Progress(6));
     assert_eq!(bodies[1]["sequence"], newest.sequence);
     assert_eq!(bodies[1]["data"]["status"], "running");

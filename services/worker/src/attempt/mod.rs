@@ -147,7 +147,16 @@ impl Attempts {
             let step = take.state().step(take.now());
             match step {
                 Step::Finish => return,
-                Step::Push(items) => self.push(take, input, &items).await,
+                Step::Push(items) => tokio::select! {
+                    () = self.push(take, input, &items) => {}
+                    () = hard_end(take) => {
+                        let pushed = take.state().rescued();
+                        let left = items.iter().filter(|index| !pushed.contains(index)).count();
+                        metrics::counter!("photofinish_worker_pushes_total", "outcome" => "failed")
+                            .increment(left as u64);
+                        tracing::warn!(attempt = %input.attempt, left, "no time left to push");
+                    }
+                },
                 Step::Wait(until) => tokio::select! {
                     () = take.changed() => {}
                     () = tokio::time::sleep_until(take.instant(until)) => {}
@@ -173,13 +182,7 @@ impl Attempts {
         index: ItemIndex,
         report: &Mutex<()>,
     ) {
-        let (name, hard_end) = {
-            let state = take.state();
-            (
-                state.output(index).map(|output| output.name.clone()),
-                state.hard_end(),
-            )
-        };
+        let name = take.state().output(index).map(|output| output.name.clone());
         let target = input.rescue.iter().find(|target| target.index == index);
         let (Some(name), Some(target)) = (name, target) else {
             tracing::warn!(attempt = %input.attempt, index, "no address to push an output to");
@@ -190,19 +193,11 @@ impl Attempts {
         }
         let path = take.dir().join(&name);
         let put = self.client.put_file(&target.put_url, &path);
-        let failure = match tokio::time::timeout_at(take.instant(hard_end), put).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("no time left".to_owned()),
-        };
-        let outcome = if failure.is_none() {
-            "pushed"
-        } else {
-            "failed"
-        };
+        let pushed = put.await;
+        let outcome = if pushed.is_ok() { "pushed" } else { "failed" };
         metrics::counter!("photofinish_worker_pushes_total", "outcome" => outcome).increment(1);
-        if let Some(failure) = failure {
-            tracing::warn!(attempt = %input.attempt, index, failure, "output not pushed");
+        if let Err(error) = pushed {
+            tracing::warn!(attempt = %input.attempt, index, %error, "output not pushed");
             return take.change(|state| state.push_failed(index));
         }
         tracing::info!(attempt = %input.attempt, index, "output pushed");
@@ -237,6 +232,17 @@ fn seconds(seconds: f64) -> Duration {
 async fn forever(work: impl Future<Output = ()>) {
     work.await;
     std::future::pending::<()>().await;
+}
+
+/// Waits for the time after which nothing may be waited for; a stop brings it nearer.
+async fn hard_end(take: &Take) {
+    loop {
+        let end = take.instant(take.state().hard_end());
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return,
+            () = take.changed() => {}
+        }
+    }
 }
 
 /// Stops rendering when the time is over or the worker is told to stop; never returns.

@@ -6,8 +6,8 @@
 //!
 //! Guarantee: at most [`Limits::connections_max`] connections; one that says nothing, garbage or
 //! half a request, or that reads nothing of its answer, is closed in time and disturbs no other.
-//! After a stop none is accepted and requests under way are finished. Not for: who may ask for
-//! what, which the routes decide.
+//! After a stop none is accepted, requests under way are finished, and nobody else holds it up.
+//! Not for: who may ask for what, which the routes decide.
 
 use std::io;
 use std::pin::pin;
@@ -40,7 +40,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 pub struct Limits {
     /// Connections at once; more wait in the system's queue.
     pub connections_max: usize,
-    /// From the connection to its first byte and the end of the TLS handshake.
+    /// From the connection to its first byte and the end of the TLS handshake; after a stop also
+    /// without a byte out.
     pub handshake: Duration,
     /// Between two requests, for the head of one, and without a byte either way. More than
     /// proxies and clients keep unused connections for, so that it is they who close them.
@@ -196,7 +197,10 @@ impl Door {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.idle);
-        let io = TokioIo::new(Idle::new(stream, self.limits.idle));
+        let Limits {
+            idle, handshake, ..
+        } = self.limits;
+        let io = TokioIo::new(Idle::new(stream, idle, shutdown.stop_token(), handshake));
         let service = TowerToHyperService::new(self.router.clone());
         let mut connection = pin!(builder.serve_connection(io, service));
         let ended = tokio::select! {

@@ -1,195 +1,15 @@
 //! Whole attempts: outputs served, acknowledged, lingered for, rescued.
 
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use photofinish_contract::announcement::{Announcement, AnnouncementKind, ReadyOutput, Wanted};
-use photofinish_contract::attempt_input::{AttemptInput, PictureItem, RescueTarget, Work};
-use photofinish_contract::request::{Fit, Motion};
-use photofinish_kit::{wait_for, wait_until};
-use photofinish_model::{AttemptRef, Code, ItemIndex, JobId, Nonce};
-use photofinish_runtime::Context;
-use photofinish_worker::attempt::directories::Roots;
-use photofinish_worker::attempt::registry::Registry;
-use photofinish_worker::attempt::rescue::OwnClient;
-use photofinish_worker::attempt::{Attempts, Taken};
-use photofinish_worker::inbound::door::{Door, Limits};
-use photofinish_worker::inbound::outputs;
+use photofinish_contract::announcement::{Announcement, AnnouncementKind, Wanted};
+use photofinish_contract::attempt_input::{AttemptInput, Work};
+use photofinish_kit::wait_until;
+use photofinish_model::{Code, ItemIndex};
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{Server, detailed, png, studio};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// A worker in this process with its output server, and servers for inputs and pushes.
-struct Bench {
-    attempts: Arc<Attempts>,
-    inputs: Server,
-    base: String,
-    dir: tempfile::TempDir,
-    http: reqwest::Client,
-}
-
-impl Bench {
-    async fn start() -> Self {
-        let studio = studio();
-        let context = Context::detached("worker");
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::default();
-        let listener = context.ports.listen("http", "127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let routes = outputs::router(registry.clone());
-        Door::new(routes, None, Limits::default()).serve(&context.tasks, listener);
-        let (work, output) = (dir.path().join("work"), dir.path().join("output"));
-        let attempts = Attempts {
-            studio: Arc::new(studio),
-            registry,
-            roots: Roots::new(&work, &output, "boot".to_owned()).unwrap(),
-            client: OwnClient::new().unwrap(),
-            boot: "boot".to_owned(),
-            addresses: Vec::new(),
-            tasks: context.tasks.clone(),
-        };
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            attempts: Arc::new(attempts),
-            inputs: Server::start().await,
-            base,
-            dir,
-            http,
-        }
-    }
-
-    /// An attempt over the pictures `names`; the names that have no file will fail.
-    fn input(&self, names: &[&str]) -> AttemptInput {
-        let item = |(index, name): (ItemIndex, &&str)| PictureItem {
-            index,
-            item: (*name).to_owned(),
-            image_url: self.inputs.url(name),
-            frames: 10,
-            motion: Motion::PanUp,
-        };
-        let indices = (0..).take(names.len());
-        AttemptInput {
-            photofinish: 1,
-            attempt: AttemptRef {
-                tenant: "acme".parse().unwrap(),
-                job: JobId::from_random(1),
-                run: 1,
-                part: 0,
-                attempt: 1,
-                nonce: Nonce::from_random(7),
-            },
-            work: Work::Img2vid {
-                frame_rate: 10.0,
-                width: 160,
-                height: 90,
-                fit: Fit::Cover,
-                items: (0..).zip(names).map(item).collect(),
-            },
-            output_token: "secret".to_owned(),
-            signal_url: None,
-            budget_s: 600.0,
-            linger_s: 60.0,
-            first_contact_s: 60.0,
-            rescue_reserve_s: 60.0,
-            rescue: indices
-                .map(|index| RescueTarget {
-                    index,
-                    put_url: self.inputs.url(&format!("rescue-{index}")),
-                })
-                .collect(),
-            report_put_url: self.inputs.url("report"),
-        }
-    }
-
-    /// Starts an attempt; what it announces is kept.
-    fn run(&self, input: AttemptInput) -> Run {
-        let taken = Taken {
-            run_id: "run-1".to_owned(),
-            worker_id: "pod".to_owned(),
-            since: Instant::now(),
-            cancelled: CancellationToken::new(),
-            stopping: CancellationToken::new(),
-        };
-        let told: Arc<Mutex<Vec<Announcement>>> = Arc::default();
-        let (attempts, given, kept) = (self.attempts.clone(), taken.clone(), told.clone());
-        let done = tokio::spawn(async move {
-            let progress = move |news: &Announcement| kept.lock().unwrap().push(news.clone());
-            attempts.run(&input, &given, progress).await.unwrap()
-        });
-        Run { taken, told, done }
-    }
-
-    fn url(&self, rest: &str) -> String {
-        format!("{}/attempts/{}{rest}", self.base, Nonce::from_random(7))
-    }
-
-    fn get(&self, rest: &str) -> reqwest::RequestBuilder {
-        self.http.get(self.url(rest)).bearer_auth("secret")
-    }
-
-    async fn fetch(&self, output: &ReadyOutput) {
-        let rest = format!("/outputs/{}", output.name);
-        let answer = self.get(&rest).send().await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        let bytes = answer.bytes().await.unwrap();
-        assert_eq!(hex::encode(Sha256::digest(&bytes)), output.sha256);
-        assert_eq!(bytes.len() as u64, output.bytes);
-        let delete = || {
-            self.http
-                .delete(self.url(&rest))
-                .bearer_auth("secret")
-                .send()
-        };
-        assert_eq!(delete().await.unwrap().status(), StatusCode::NO_CONTENT);
-        // The last acknowledgement ends the attempt, and nothing answers for it any more.
-        let again = delete().await.unwrap().status();
-        assert!(again == StatusCode::NO_CONTENT || again == StatusCode::NOT_FOUND);
-        let after = self.get(&rest).send().await.unwrap().status();
-        assert!(after == StatusCode::GONE || after == StatusCode::NOT_FOUND);
-    }
-
-    fn nothing_left(&self) {
-        for part in ["work", "output"] {
-            let left = std::fs::read_dir(self.dir.path().join(part))
-                .unwrap()
-                .count();
-            assert_eq!(left, 0, "{part}");
-        }
-    }
-
-    fn picture(&self, name: &str) {
-        self.inputs.put(name, png(&detailed(320, 200)));
-    }
-}
-
-struct Run {
-    taken: Taken,
-    told: Arc<Mutex<Vec<Announcement>>>,
-    done: tokio::task::JoinHandle<Option<Announcement>>,
-}
-
-impl Run {
-    async fn outputs(&self, count: usize) -> Vec<ReadyOutput> {
-        wait_for(SOON, "outputs", || async {
-            let told = self.told.lock().unwrap();
-            let newest = told.last()?.outputs.clone();
-            (newest.len() >= count).then_some(newest)
-        })
-        .await
-        .unwrap()
-    }
-
-    async fn ended(self) -> Option<Announcement> {
-        tokio::time::timeout(SOON, self.done)
-            .await
-            .expect("the attempt ends")
-            .unwrap()
-    }
-}
+use crate::bench::{Bench, SOON};
 
 #[tokio::test]
 async fn outputs_are_pulled_acknowledged_and_gone_and_faults_disturb_nobody() {
@@ -309,6 +129,37 @@ async fn lingering_ends_with_a_rescue() {
 }
 
 #[tokio::test]
+async fn every_read_puts_the_end_of_lingering_off() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let run = bench.run(AttemptInput {
+        linger_s: 3.0,
+        ..bench.input(&["a"])
+    });
+    let output = run.outputs(1).await.remove(0);
+    tokio::time::sleep(Duration::from_secs(1)).await; // paced: the reader comes late
+    let read = bench.get(&format!("/outputs/{}", output.name)).send().await;
+    assert_eq!(read.unwrap().status(), StatusCode::OK);
+    let last = run.ended().await.unwrap();
+    assert!(last.spent.linger_s > 3.9, "{:?}", last.spent);
+}
+
+#[tokio::test]
+async fn who_has_no_token_is_no_contact() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let run = bench.run(AttemptInput {
+        first_contact_s: 3.0,
+        ..bench.input(&["a"])
+    });
+    run.outputs(1).await;
+    let stranger = bench.http.get(bench.url("")).bearer_auth("wrong");
+    let answer = stranger.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(run.ended().await.unwrap().rescued, [0]);
+}
+
+#[tokio::test]
 async fn without_contact_outputs_are_pushed_and_nothing_lingers() {
     let bench = Bench::start().await;
     bench.picture("a");
@@ -360,6 +211,40 @@ async fn the_end_of_the_budget_stops_rendering_and_pushes() {
     assert_eq!(last.rescued, [0]);
     assert_eq!(last.errors[0].fault.code, Code::RenderTimeout);
     assert!(last.spent.taken_s < 8.0);
+}
+
+/// A store that takes connections and answers nothing holds up neither the result nor a SIGTERM.
+#[tokio::test]
+async fn a_store_that_hangs_never_outlasts_the_budget_or_the_stop() {
+    let bench = Bench::start().await;
+    bench.picture("a");
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hanging = format!("http://{}/x", hanging.local_addr().unwrap());
+    // The outputs are pushed, then each of their reports hangs.
+    let late = bench.run(AttemptInput {
+        budget_s: 8.0,
+        rescue_reserve_s: 3.0,
+        report_put_url: hanging.clone(),
+        ..bench.input(&["a", "a"])
+    });
+    let last = late.ended().await.unwrap();
+    assert_eq!(last.rescued, [0, 1]);
+    assert!(last.spent.taken_s < 7.5, "{:?}", last.spent);
+    // The push itself hangs, and it began before the stop.
+    let mut input = AttemptInput {
+        first_contact_s: 0.0,
+        ..bench.input(&["a"])
+    };
+    input.rescue[0].put_url = hanging;
+    let run = bench.run(input);
+    run.outputs(1).await;
+    let asked = Instant::now();
+    run.taken.stopping.cancel();
+    let last = run.ended().await.unwrap();
+    assert_eq!((last.outputs.len(), last.rescued.len()), (1, 0));
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    bench.nothing_left();
 }
 
 #[tokio::test]

@@ -131,6 +131,28 @@ async fn garbage_and_silence_are_closed_in_time_and_harm_nobody() {
 }
 
 #[tokio::test]
+async fn more_connections_than_may_be_wait_until_one_is_closed() {
+    let open = open(Limits {
+        handshake: SOON,
+        idle: SOON,
+        ..LIMITS
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..LIMITS.connections_max {
+        held.push(TcpStream::connect(open.addr).await.unwrap());
+    }
+    let ask = b"GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut late = open.knock(ask).await;
+    let early = late.read_u8();
+    let early = tokio::time::timeout(Duration::from_millis(300), early).await;
+    assert!(early.is_err(), "one more than may be was answered");
+    drop(held.pop());
+    let said = until_closed(late).await;
+    assert!(said.ends_with(b"hello"), "{said:?}");
+}
+
+#[tokio::test]
 async fn who_asks_and_does_not_read_is_closed() {
     let open = open(LIMITS).await;
     let ask = b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -163,6 +185,9 @@ async fn a_stop_closes_the_door_and_finishes_what_is_under_way() {
     let answer = open.port().get("/long", "token", 0).await.unwrap();
     let idle = open.knock(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let silent = TcpStream::connect(open.addr).await.unwrap();
+    let half_head = open.knock(b"GET /hello HTTP/1.1\r\nHo").await;
+    // By now the door has seen them all.
+    assert_eq!(open.length("/hello").await, 5);
     let tasks = open.context.tasks.clone();
     let drained = tokio::spawn(async move { tasks.drain(SOON).await });
     let pieces = answer.pieces().map(|piece| piece.unwrap().len());
@@ -170,6 +195,7 @@ async fn a_stop_closes_the_door_and_finishes_what_is_under_way() {
     assert_eq!(length, PIECE * PIECES);
     until_closed(idle).await;
     until_closed(silent).await;
+    until_closed(half_head).await;
     assert_eq!(drained.await.unwrap(), 0, "nothing is left over");
     assert!(TcpStream::connect(open.addr).await.is_err());
 }

@@ -6,6 +6,7 @@
 )]
 
 mod attempts;
+mod bench;
 mod clips;
 mod door;
 mod process;

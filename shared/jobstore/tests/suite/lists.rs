@@ -124,6 +124,33 @@ async fn a_list_shows_every_job_once_in_pages() -> Outcome {
     Ok(())
 }
 
+#[tokio::test]
+async fn what_outlived_its_record_leaves_the_list() -> Outcome {
+    let store = store()?;
+    let mut old = snapshot(41, 1, 1);
+    old.created_at = time("2026-09-01T10:00:00Z");
+    let _ = store.create(&old).await?;
+    let _ = store.create(&snapshot(42, 1, 1)).await?;
+    let page = store
+        .list(&tenant(), &ListFilter::default(), 10, None)
+        .await?;
+    let jobs: Vec<JobId> = page.rows.into_iter().map(|row| row.job.job).collect();
+    assert_eq!(jobs, [JobId::from_random(42)]);
+
+    let mut old = record("dlv_old", "whe_1", "00");
+    old.created_at = time("2026-11-01T10:00:00Z");
+    store.delivery_create("dlv_old", &old).await?;
+    store
+        .delivery_create("dlv_new", &record("dlv_new", "whe_1", "00"))
+        .await?;
+    let page = store
+        .deliveries(&tenant(), &DeliveryFilter::default(), 10, None)
+        .await?;
+    let deliveries: Vec<String> = page.rows.into_iter().map(|row| row.record.id).collect();
+    assert_eq!(deliveries, ["dlv_new"]);
+    Ok(())
+}
+
 fn record(id: &str, endpoint: &str, second: &str) -> DeliveryRecord {
     DeliveryRecord {
         id: id.to_owned(),
@@ -179,6 +206,10 @@ async fn deliveries_keep_their_attempts() -> Outcome {
             .delivery_create("dlv_2", &record("dlv_2", "whe_2", "02"))
             .await?
     );
+    // Made again later: neither its record nor its place changes.
+    store
+        .delivery_create("dlv_1", &record("dlv_1", "whe_1", "09"))
+        .await?;
     for number in [1, 10, 2, 2] {
         let noted = store
             .delivery_attempt("dlv_1", &attempt(number), DeliveryStatus::Delivered)

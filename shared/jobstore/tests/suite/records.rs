@@ -339,3 +339,22 @@ async fn emptied_or_gone_redis_is_told_as_it_is() -> Outcome {
     store.ping().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_run_that_ended_before_it_was_recorded_is_not_counted() -> Outcome {
+    let store = store()?;
+    let begun = snapshot(70, 1, 1);
+    let mut end = begun.clone();
+    end.status = JobStatus::Completed;
+    assert_eq!(store.finish(&end).await?, Finished::Recorded);
+    assert_eq!(store.create(&begun).await?, Created::Exists);
+    assert_eq!(store.jobs_in_flight().await?, 0);
+    // A second call of one that goes on takes nothing back.
+    let open = snapshot(71, 2, 1);
+    assert_eq!(store.create(&open).await?, Created::Created);
+    assert_eq!(store.create(&open).await?, Created::Exists);
+    assert_eq!(store.jobs_in_flight().await?, 1);
+    assert_eq!(store.create(&snapshot(71, 1, 1)).await?, Created::Exists);
+    assert_eq!(store.jobs_in_flight().await?, 1);
+    Ok(())
+}

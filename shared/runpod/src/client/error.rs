@@ -199,6 +199,18 @@ impl StatusError {
         }
     }
 
+    /// Whether RunPod answered and would not do it: a 4xx that is none of the others, nor
+    /// the 408 of an edge.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Transient {
+                status: 400..=407 | 409..=499,
+                ..
+            }
+        )
+    }
+
     /// A word for logs and metrics.
     pub fn label(&self) -> &'static str {
         match self {

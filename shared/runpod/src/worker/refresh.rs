@@ -5,8 +5,18 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio_util::sync::CancellationToken;
+
+/// A turn to post a result; kept for its guard alone.
+#[derive(Debug)]
+#[expect(dead_code, reason = "what they hold is the guard")]
+pub(super) enum Turn<'a> {
+    /// No refresh is due: beside others.
+    Together(RwLockReadGuard<'a, ()>),
+    /// A refresh is due: nobody else posts.
+    Alone(RwLockWriteGuard<'a, ()>),
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Refresh {
@@ -15,8 +25,9 @@ pub(super) struct Refresh {
     taken: AtomicU32,
     /// Cancelled when no job is to be taken any more.
     pub(super) due: CancellationToken,
-    /// Results go out one after the other once it is due, so that there is a last one.
-    posting: Mutex<()>,
+    /// Results go out one after the other once it is due, and after those that went out before, so
+    /// that there is a last one.
+    posting: RwLock<()>,
 }
 
 impl Refresh {
@@ -44,13 +55,14 @@ impl Refresh {
         }
     }
 
-    /// A turn to post a result; `None` while no refresh is due.
-    pub(super) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        if self.due.is_cancelled() {
-            Some(self.posting.lock().await)
-        } else {
-            None
+    /// A turn to post a result, held until it has arrived.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let together = self.posting.read().await;
+        if !self.due.is_cancelled() {
+            return Turn::Together(together);
         }
+        drop(together);
+        Turn::Alone(self.posting.write().await)
     }
 }
 

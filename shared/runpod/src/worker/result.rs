@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::calls::Posted;
 use super::job::{JobFailure, JobOutcome};
+use super::refresh::Turn;
 use super::registry::Held;
 use super::{PROTOCOL_VERSION, RESULT_TOO_LARGE, Shared};
 
@@ -22,7 +23,7 @@ pub(super) async fn post_result(shared: &Shared, held: Held, outcome: &JobOutcom
     // While a refresh is due results go out one by one, and the last one asks for it: RunPod may
     // stop the worker at once.
     let turn = shared.refresh.turn().await;
-    let stop_pod = turn.is_some() && shared.registry.len() == 1;
+    let stop_pod = matches!(turn, Turn::Alone(_)) && shared.registry.len() == 1;
     let body = guarded_body(shared, &held.job_id, outcome, stop_pod);
     post_until_done(shared, &held, body).await;
     drop(held);

@@ -97,6 +97,8 @@ fn bad_behaviours() -> Vec<(Then, Means)> {
             Means::Slower(Some(7)),
         ),
         (slower.with("retry-after", "soon"), Means::Slower(None)),
+        // The edge may have passed the call on.
+        (Then::json(408, &problem), Means::Odd(408)),
         (Then::json(500, &problem), Means::Odd(500)),
         (Then::edge_page(), Means::Odd(502)),
         (

@@ -182,6 +182,41 @@ async fn with_several_jobs_at_once_only_the_very_last_result_asks_for_a_fresh_wo
 }
 
 #[tokio::test]
+async fn a_result_that_is_slow_to_arrive_is_not_overtaken_by_the_one_that_asks_for_a_fresh_worker()
+{
+    let gate = Gate::default();
+    let (takes, refused) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let posted = Arc::clone(&refused);
+    let server = Server::start(move |seen| match seen.operation() {
+        "job-take-batch" => give(&job("a")),
+        // The last one is handed out once the first result has been refused, and still is.
+        "job-take" if posted.load(Ordering::SeqCst) == 0 => Then::status(204),
+        "job-take" if takes.fetch_add(1, Ordering::SeqCst) == 0 => give(&job("b")),
+        "job-done" if job_of(seen) == "a" && posted.fetch_add(1, Ordering::SeqCst) < 5 => {
+            Then::status(500)
+        }
+        _ => healthy(seen),
+    })
+    .await;
+    let settings = WorkerSettings {
+        concurrency: 2,
+        refresh_after_jobs: 2,
+        ..quick()
+    };
+    let mut working = Working::start(&server, settings, gate.handler());
+    gate.let_go("a");
+    gate.let_go("b");
+    working.ended().await;
+    let posts = server.of("job-done");
+    let last = posts.last().unwrap();
+    assert_eq!(
+        (job_of(last), last.json()["stopPod"].as_bool()),
+        ("b", Some(true))
+    );
+    assert_eq!(refused.load(Ordering::SeqCst), 6, "five refused, one taken");
+}
+
+#[tokio::test]
 async fn a_job_can_ask_for_a_fresh_worker() {
     let server = Server::start(in_turn("job-take", vec![give(&job("a")), give(&job("b"))])).await;
     let handler = |job: Job, context: JobContext| async move {

@@ -1,6 +1,7 @@
 //! The official Python worker on our emulator.
 
 use std::path::Path;
+use std::time::Duration;
 
 use photofinish_interop::{House, SOON, python, script};
 use photofinish_kit::{wait_for, wait_until};
@@ -159,21 +160,35 @@ async fn python_worker_finishes_its_job_after_sigterm() {
     assert!(how.contains("exit status: 0"), "{how}");
 }
 
-/// The SDK takes a job with the poll that is open at SIGTERM and loses it. RunPod's queue must not.
+/// The SDK takes a job with the poll that is open at SIGTERM and loses it, once its loop that runs jobs has ended.
+/// RunPod's queue must not.
 #[tokio::test]
 async fn a_job_that_the_python_worker_swallows_at_its_end_runs_on_another() {
-    let house = house("python/handler.py", &["--poll-hold", "30s"]).await;
+    let house = house("python/handler.py", &["--poll-hold", "20s"]).await;
     let first = house.run(json!({"what": "echo", "say": 1})).await.unwrap();
     let done = house.until_status(&first, "COMPLETED").await.unwrap();
     let worker = done["workerId"].as_str().unwrap().to_owned();
+    wait_until(SOON, "its next poll is open", || async {
+        let state = house.state().await.unwrap_or_default();
+        state["calls"]["job-take"].as_u64() >= Some(2)
+    })
+    .await
+    .unwrap();
     house
         .control(&format!("workers/{worker}/kill"), json!({"signal": "TERM"}))
         .await
         .unwrap();
+    wait_until(SOON, "it heard SIGTERM", || async {
+        house.logs().contains("Received shutdown signal")
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await; // paced: the loop that runs jobs looks every 0.1 s
     let second = house.run(json!({"what": "echo", "say": 2})).await.unwrap();
     let done = house.until_status(&second, "COMPLETED").await.unwrap();
     assert_eq!(done["output"], 2);
     assert_ne!(done["workerId"], json!(worker), "{done}");
+    assert_eq!(done["retries"], 1, "the first one swallowed it: {done}");
 }
 
 #[tokio::test]

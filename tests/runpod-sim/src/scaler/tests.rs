@@ -190,3 +190,37 @@ fn crashes_hold_back_starts() {
     pause.ended(true, now);
     assert!(pause.is_over(now));
 }
+
+#[test]
+fn with_fewer_places_sleeping_workers_go_too() {
+    let now = Instant::now();
+    let mut state = state(0, now);
+    for id in ["a", "b", "c"] {
+        up(&mut state, id, now);
+    }
+    state.worker_frozen("a");
+    state.worker_frozen("b");
+    let places = |workers_max: usize| EndpointSpec {
+        workers_max,
+        flashboot: true,
+        ..spec()
+    };
+    assert_eq!(plan(&state, &places(3), now), Plan::default());
+    assert_eq!(plan(&state, &places(2), now).stop.len(), 1);
+    let none = plan(&state, &places(0), now);
+    assert_eq!(none.stop.len(), 3, "{none:?}");
+}
+
+#[test]
+fn a_worker_idles_from_the_end_of_its_last_job() {
+    let now = Instant::now();
+    let mut state = state(1, now);
+    up(&mut state, "w", now);
+    state.take("w", 1, now);
+    let end = now + Duration::from_secs(60);
+    let posted = state.finish("w", "j0", &serde_json::json!({}), end);
+    assert!(posted.is_ok());
+    let idle = |seconds: u64| plan(&state, &spec(), end + Duration::from_secs(seconds)).stop;
+    assert!(idle(9).is_empty());
+    assert_eq!(idle(10), ["w"]);
+}

@@ -1,5 +1,6 @@
 //! What becomes due by itself: timeouts, expiry, lost workers, and how jobs end or run again.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{Effect, Final, Phase, State};
@@ -21,6 +22,8 @@ impl State {
             .collect();
         for (id, ours) in lost {
             if ours {
+                // A poll of it that is still open must not get its own job back.
+                self.worker_stopping(&id);
                 self.requeue_all(&id, now);
                 self.effects.push(Effect::KillWorker { worker: id });
             } else {
@@ -39,7 +42,7 @@ impl State {
             self.release(&id, now);
             let error = "executionTimeout exceeded".to_owned();
             self.end(&id, Final::Failed(error), now);
-            self.effects.push(Effect::StopWorker { worker });
+            self.stop_worker(&worker);
         }
     }
 
@@ -72,17 +75,18 @@ impl State {
         }
         self.expired_at = Some(now);
         let rules = &self.rules;
-        let expired: Vec<String> = self
+        let expired: HashSet<String> = self
             .jobs
             .iter()
             .filter(|(_, job)| job.is_expired(now) || job.is_forgotten(rules, now))
             .map(|(id, _)| id.clone())
             .collect();
+        self.queue.retain(|id| !expired.contains(id));
         for id in expired {
-            let was_queued = self.jobs.get(&id).map(|job| job.phase == Phase::Queued);
-            self.release(&id, now);
-            if was_queued == Some(true) {
-                self.end(&id, Final::TimedOut, now);
+            match self.jobs.get(&id).map(|job| &job.phase) {
+                Some(Phase::Queued) => self.end(&id, Final::TimedOut, now),
+                Some(Phase::Running { .. }) => self.release(&id, now),
+                Some(Phase::Ended { .. }) | None => {}
             }
             self.jobs.remove(&id);
         }
@@ -90,12 +94,11 @@ impl State {
 
     /// Takes a job from wherever it waits or runs; its workers are told to stop it.
     pub(super) fn release(&mut self, id: &str, now: Instant) {
-        self.queue.retain(|queued| queued != id);
         let Some(job) = self.jobs.get(id) else {
             return;
         };
         let Some(owner) = job.owner() else {
-            return;
+            return self.queue.retain(|queued| queued != id);
         };
         let mut holders = vec![owner.to_owned()];
         holders.extend(job.doubles.iter().cloned());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Gone, Job, Mishaps, Stage, State, Worker, WorkerSnapshot};
+use super::{Effect, Gone, Job, Mishaps, Stage, State, Worker, WorkerSnapshot};
 
 /// How many ended workers are remembered.
 const GONE_MAX: usize = 100;
@@ -51,6 +51,22 @@ impl State {
         if let Some(worker) = self.workers.get_mut(id) {
             worker.stage = Stage::Stopping;
         }
+    }
+
+    /// Has a worker stopped; no poll of it that is open gets a job before the signal does.
+    pub(super) fn stop_worker(&mut self, id: &str) {
+        if self.workers.get(id).is_some_and(|worker| worker.ours) {
+            self.worker_stopping(id);
+        }
+        let worker = id.to_owned();
+        self.effects.push(Effect::StopWorker { worker });
+    }
+
+    /// Whether this was a worker of ours whose process has ended: a late call of it is nobody's.
+    pub(super) fn has_ended(&self, id: &str) -> bool {
+        self.gone
+            .iter()
+            .any(|gone| gone.pid.is_some() && gone.id == id)
     }
 
     /// It sleeps from here on.

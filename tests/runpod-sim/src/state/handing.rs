@@ -75,6 +75,9 @@ impl State {
         for job in &handed {
             let id = job["id"].as_str().unwrap_or_default().to_owned();
             if let Some(record) = self.workers.get_mut(worker) {
+                // It may have been told to stop an earlier run of it.
+                record.stops.retain(|stop| *stop != id);
+                record.stopped.remove(&id);
                 record.jobs.insert(id, now);
                 record.denies_since = None;
             }
@@ -212,9 +215,7 @@ impl State {
         self.forget_owner(worker, id, now);
         self.end(id, end, now);
         if body.get("stopPod").and_then(Value::as_bool) == Some(true) {
-            self.effects.push(Effect::StopWorker {
-                worker: worker.to_owned(),
-            });
+            self.stop_worker(worker);
         }
         self.spring(Moment::ResultKept, worker);
         Ok(())
@@ -239,6 +240,9 @@ impl State {
 
     /// Notes a call of a worker.
     pub fn heard_of(&mut self, id: &str, now: Instant) {
+        if self.has_ended(id) {
+            return;
+        }
         let version = self.version;
         let worker = self
             .workers

@@ -171,6 +171,16 @@ impl State {
         &mut self.rules
     }
 
+    /// The clock goes at another pace: what was no long silence before is none now.
+    pub fn set_pace(&mut self, pace: f64, now: Instant) {
+        if pace < self.rules.pace {
+            self.workers
+                .values_mut()
+                .for_each(|worker| worker.forgive(now));
+        }
+        self.rules.pace = pace;
+    }
+
     /// Version of the endpoint from here on.
     pub fn set_version(&mut self, version: u32) {
         self.version = version;
@@ -240,6 +250,7 @@ impl State {
 
     /// Cancels every job that has not ended.
     pub fn cancel_all(&mut self, now: Instant) {
+        self.purge(now);
         let open = self.jobs.iter().filter(|(_, job)| !job.has_ended());
         for id in open.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.cancel(&id, now);

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod lives;
 mod mishaps;
 
 fn rules() -> Rules {

@@ -136,6 +136,14 @@ impl Worker {
         self.jobs.values_mut().for_each(|since| *since += by);
     }
 
+    /// Whatever it has not said until now is not held against it.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        if self.stage != Stage::Initializing {
+            self.heard_at = now;
+        }
+        self.jobs.values_mut().for_each(|since| *since = now);
+    }
+
     /// Its state in one word.
     pub(super) fn word(&self) -> &'static str {
         match self.stage {

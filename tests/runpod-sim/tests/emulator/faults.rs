@@ -157,6 +157,8 @@ async fn faults_that_cannot_be_are_refused_and_those_to_come_are_listed() {
         json!({"operation": "walk"}),
         json!({"operation": "run", "count": 0}),
         json!({"operation": "run", "rate": 1.5}),
+        json!({"operation": "run", "walk": 1}),
+        json!({"operation": 1}),
     ] {
         assert_eq!(bench.call("POST", "/_sim/faults", Some(wrong)).await.0, 400);
     }
@@ -165,6 +167,11 @@ async fn faults_that_cannot_be_are_refused_and_those_to_come_are_listed() {
         .await;
     let (_, listed) = bench.call("GET", "/_sim/faults", None).await;
     assert_eq!(listed["calls"][0]["operation"], "run");
+    // As curl sends it when it is told nothing else.
+    let form = bench.http.post(bench.url("/_sim/faults"));
+    let form = form.header("Content-Type", "application/x-www-form-urlencoded");
+    let sent = form.body(r#"{"operation": "health"}"#).send().await;
+    assert_eq!(sent.unwrap().status(), 204);
     bench.sim.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use photofinish_runpod_sim::endpoints::EndpointSpec;
 
+use super::workers::runs;
 use super::*;
 
 /// The last worker's end, in words.
@@ -70,6 +71,7 @@ async fn throttled_workers_do_not_start_and_are_shown() {
     let (_, health) = bench.call("GET", "/v2/ep-sim/health", None).await;
     assert_eq!(health["workers"]["throttled"], 1);
     bench.control("clock", json!({"advance_ms": 60_000})).await;
+    tokio::time::sleep(Duration::from_millis(300)).await; // paced: the scaler looks a few times
     assert!(bench.sim.workers("ep-sim").is_empty());
     bench.control("throttle", json!({"workers": 0})).await;
     assert_eq!(bench.ended(&id).await.output.unwrap()["echo"], 1);
@@ -171,12 +173,16 @@ async fn endpoints_have_queues_and_workers_of_their_own_and_end_alone() {
         .call("GET", &format!("/v2/ep-sim/status/{two}"), None)
         .await;
     assert_eq!(foreign.0, 404);
-    wait_for("a busy worker there", async || {
+    let pid = wait_for("a busy worker there", async || {
         let state = bench.state().await;
-        (state["endpoints"]["ep-two"]["workers"][0]["state"] == "running").then_some(())
+        let worker = &state["endpoints"]["ep-two"]["workers"][0];
+        worker["pid"]
+            .as_u64()
+            .filter(|_| worker["state"] == "running")
     })
     .await;
     assert!(bench.sim.delete_endpoint("ep-two") && !bench.sim.delete_endpoint("ep-two"));
+    wait_for("its worker's end", async || (!runs(pid)).then_some(())).await;
     assert_eq!(bench.call("GET", "/v2/ep-two/health", None).await.0, 404);
     let third = bench.sim.endpoint_spec("ep-sim").unwrap();
     let third = EndpointSpec {
@@ -207,4 +213,29 @@ async fn a_busy_worker_that_denies_its_job_for_a_minute_loses_it() {
         .until(&id, "the queue", |answer| answer.retries == 1)
         .await;
     bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn an_emulator_that_could_not_start_leaves_no_workers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("started");
+    let worker = format!("touch {}", mark.display());
+    let nowhere = dir.path().join("none/ports.json");
+    let flags = [
+        "runpod-sim",
+        "--listen",
+        "127.0.0.1:0",
+        "--workers-min",
+        "1",
+        "--cold-start",
+        "0",
+        "--worker",
+        &worker,
+        "--ports-file",
+        nowhere.to_str().unwrap(),
+    ];
+    let config = Config::try_parse_from(flags).unwrap();
+    assert!(Sim::start(config).await.is_err());
+    tokio::time::sleep(Duration::from_millis(300)).await; // paced: the scaler would look a few times
+    assert!(!mark.exists());
 }

@@ -59,6 +59,31 @@ async fn a_factor_makes_timeouts_and_durations_pass_faster() {
 }
 
 #[tokio::test]
+async fn a_slower_clock_ends_no_worker() {
+    let flags = [
+        "--workers-min",
+        "1",
+        "--clock-factor",
+        "60",
+        "--ping-interval",
+        "5s",
+    ];
+    let bench = Bench::start(&flags).await;
+    let worker = bench.worker_in("idle").await;
+    // More than the 20 s of `--ping-loss` go by without a call.
+    wait_for("silence", async || {
+        let worker = bench.worker_in("idle").await;
+        (worker["silentMs"].as_u64()? > 60_000).then_some(())
+    })
+    .await;
+    bench.control("clock", json!({"factor": 1})).await;
+    let job = bench.submit(json!({"steps": 5, "step_ms": 100})).await;
+    let end = bench.ended(&job).await;
+    assert_eq!(end.worker_id.as_deref(), worker["id"].as_str());
+    bench.sim.stop().await;
+}
+
+#[tokio::test]
 async fn the_factor_is_changed_at_run_time_and_has_bounds() {
     let bench = Bench::bare(&[]).await;
     bench.control("clock", json!({"factor": 1000})).await;

@@ -56,7 +56,7 @@ async fn workers_come_after_the_delay_idle_out_and_take_their_files_along() {
         "--idle-timeout",
         "1s",
         "--queue-delay",
-        "300ms",
+        "10m",
         "--worker-dir",
         path,
     ];
@@ -68,11 +68,12 @@ async fn workers_come_after_the_delay_idle_out_and_take_their_files_along() {
             .unwrap()
             .is_empty()
     );
+    bench.control("clock", json!({"advance_ms": 600_000})).await;
     let running = bench.worker_in("running").await;
     let files = dir.path().join(running["id"].as_str().unwrap());
     assert!(files.join("work").is_dir() && files.join("output").is_dir());
     let end = bench.ended(&id).await;
-    assert!(end.delay_time_ms.unwrap() >= 300);
+    assert!(end.delay_time_ms.unwrap() >= 600_000);
     let how = wait_for("the worker's end", async || {
         bench.state().await["gone"][0]["how"]
             .as_str()
@@ -97,6 +98,18 @@ async fn a_stopped_worker_posts_what_it_has_and_takes_no_more() {
     assert_eq!((end.status, end.retries), (JobStatus::Failed, 0));
     assert_eq!(end.error.unwrap().error_type(), Some("stopped_early"));
     bench.sim.stop().await;
+}
+
+#[tokio::test]
+async fn workers_are_served_until_they_have_ended() {
+    let bench = Bench::start(&["--workers-max", "1", "--stop-grace", "10m"]).await;
+    let id = bench.submit(json!({"steps": 600, "step_ms": 100})).await;
+    bench
+        .until(&id, "progress", |answer| answer.output.is_some())
+        .await;
+    // It posts what it has and ends; unheard it would try until it is killed.
+    let stopped = tokio::time::timeout(DEADLINE, bench.sim.stop()).await;
+    assert!(stopped.is_ok());
 }
 
 #[tokio::test]
@@ -296,7 +309,7 @@ async fn workers_end_with_an_emulator_that_is_killed() {
 }
 
 /// Whether a process exists and is more than a zombie.
-fn runs(pid: u64) -> bool {
+pub(super) fn runs(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(')')

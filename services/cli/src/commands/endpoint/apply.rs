@@ -1,6 +1,6 @@
 //! Comparing the file with RunPod, and bringing RunPod to it.
 
-use photofinish_runpod::management::{Endpoint, ManagementError, Workers, patch_body};
+use photofinish_runpod::management::{Endpoint, ManagementError, patch_body};
 use serde_json::json;
 
 use super::ask;
@@ -58,7 +58,7 @@ pub(crate) async fn apply(
     answer["applied"] = json!(true);
     answer["endpoint"] = json!({"id": endpoint.id, "name": endpoint.spec.name});
     output.answer(&answer, |_| done(&difference, &endpoint))?;
-    let left = Difference::new(difference.desired, Some(endpoint), Workers::default());
+    let left = Difference::new(difference.desired, Some(endpoint), None);
     if left.is_nothing() {
         return Ok(Verdict::Well);
     }
@@ -74,12 +74,8 @@ async fn compare(site: &Site) -> Result<Difference, CliError> {
     let actual = site.find(&desired.name).await?;
     let workers = match &actual {
         // Only told beside the difference: a key that may not ask for them is no hindrance.
-        Some(actual) => site
-            .management
-            .workers(&actual.id)
-            .await
-            .unwrap_or_default(),
-        None => Workers::default(),
+        Some(actual) => site.management.workers(&actual.id).await.ok(),
+        None => None,
     };
     Ok(Difference::new(desired, actual, workers))
 }

@@ -24,17 +24,27 @@ pub(crate) async fn delete(
     if let Some(typed) = &args.confirm {
         check(name, typed)?;
     }
-    let health = site.data.health(id).await?;
-    output.note(&format!("{name} ({id}): {}", left(&health)));
+    let health = match site.data.health(id).await {
+        Ok(health) => Some(health),
+        // Whatever is there is to be given up: not knowing what is no hindrance.
+        Err(error) if args.now => {
+            output.note(&format!("{name} ({id}): its jobs are not known: {error}"));
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(health) = &health {
+        output.note(&format!("{name} ({id}): {}", left(health)));
+    }
     if args.confirm.is_none() {
         let question = format!("Type {name} to delete it with its queue:");
         check(name, &ask::name(&question, "--confirm NAME")?)?;
     }
     let cancelled = if args.now {
-        health.in_flight()
+        health.map(|health| health.in_flight())
     } else {
         drain(site, id, args, output).await?;
-        0
+        Some(0)
     };
     // Looked up again after an answer that was lost: deleting twice is harmless.
     match site.management.delete_endpoint(id).await {
@@ -43,8 +53,9 @@ pub(crate) async fn delete(
     }
     let answer = json!({"id": id, "name": name, "deleted": true, "jobs_cancelled": cancelled});
     output.answer(&answer, |_| match cancelled {
-        0 => format!("{name} ({id}) is deleted\n"),
-        count => format!("{name} ({id}) is deleted; {count} job(s) were cancelled\n"),
+        Some(0) => format!("{name} ({id}) is deleted\n"),
+        Some(count) => format!("{name} ({id}) is deleted; {count} job(s) were cancelled\n"),
+        None => format!("{name} ({id}) is deleted; RunPod cancels what was left of its jobs\n"),
     })?;
     Ok(Verdict::Well)
 }

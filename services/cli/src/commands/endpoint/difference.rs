@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::render::table;
 
+const RECREATE: &str = "cannot be changed: needs another endpoint";
+
 /// Where a difference is found.
 #[derive(Debug)]
 pub(crate) struct Difference {
@@ -14,15 +16,19 @@ pub(crate) struct Difference {
     pub(crate) desired: EndpointSpec,
     /// What is, if there is one.
     pub(crate) actual: Option<Endpoint>,
-    /// Who works there now.
-    pub(crate) workers: Workers,
+    /// Who works there now; `None` if RunPod did not say.
+    pub(crate) workers: Option<Workers>,
     /// What differs; all of it, when there is no endpoint yet.
     pub(crate) changes: Vec<Change>,
 }
 
 impl Difference {
     /// Compares.
-    pub(crate) fn new(desired: EndpointSpec, actual: Option<Endpoint>, workers: Workers) -> Self {
+    pub(crate) fn new(
+        desired: EndpointSpec,
+        actual: Option<Endpoint>,
+        workers: Option<Workers>,
+    ) -> Self {
         let changes = match &actual {
             Some(actual) => diff(&desired, &actual.spec),
             None => Vec::new(),
@@ -141,18 +147,26 @@ impl Difference {
 
     /// What a change does to the workers that there are now.
     fn consequence(&self, change: &Change) -> String {
-        let busy = self.workers.count(&WorkerStage::Running);
-        let others = self.workers.rows.len() - busy;
+        let Some(workers) = &self.workers else {
+            return match change.effect {
+                Effect::Immediate => "holds at once".to_owned(),
+                Effect::Release => {
+                    "idle ones replaced at once, busy ones after their job".to_owned()
+                }
+                Effect::Recreate => RECREATE.to_owned(),
+            };
+        };
+        let busy = workers.count(&WorkerStage::Running);
+        let others = workers.rows.len() - busy;
         match change.effect {
             Effect::Immediate if change.field == Field::WorkersMax => {
-                let surplus =
-                    (self.workers.rows.len() as u64).saturating_sub(self.desired.workers.max);
+                let surplus = (workers.rows.len() as u64).saturating_sub(self.desired.workers.max);
                 match surplus {
-                    0 => self.at_once(),
+                    0 => at_once(workers),
                     surplus => format!("{surplus} too many: they stop, busy ones after their job"),
                 }
             }
-            Effect::Immediate => self.at_once(),
+            Effect::Immediate => at_once(workers),
             Effect::Release => match (others, busy) {
                 (0, 0) => "none is up; the next ones have it".to_owned(),
                 (others, 0) => format!("{others} replaced at once"),
@@ -161,18 +175,16 @@ impl Difference {
                     format!("{others} replaced at once, {busy} after their job")
                 }
             },
-            Effect::Recreate => "cannot be changed: needs another endpoint".to_owned(),
+            Effect::Recreate => RECREATE.to_owned(),
         }
     }
 }
 
-impl Difference {
-    fn at_once(&self) -> String {
-        if self.workers.rows.is_empty() {
-            "none is up; holds at once".to_owned()
-        } else {
-            "go on; holds at once".to_owned()
-        }
+fn at_once(workers: &Workers) -> String {
+    if workers.rows.is_empty() {
+        "none is up; holds at once".to_owned()
+    } else {
+        "go on; holds at once".to_owned()
     }
 }
 
@@ -184,5 +196,26 @@ fn shown(value: &Shown) -> Value {
     match value {
         Shown::Value(text) => json!(text),
         Shown::Hidden | Shown::Nothing => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_are_not_known_are_not_taken_for_none() {
+        let actual = json!({"id": "ep", "name": "w", "image": "o/w:1"});
+        let actual = Endpoint::from_value(&actual).unwrap();
+        let mut desired = actual.spec.clone();
+        desired.image = "o/w:2".to_owned();
+        let told =
+            |workers| Difference::new(desired.clone(), Some(actual.clone()), workers).to_text();
+        assert!(told(Some(Workers::default())).contains("none is up"));
+        let told = told(None);
+        assert!(
+            !told.contains("none is up") && told.contains("busy ones after their job"),
+            "{told}"
+        );
     }
 }

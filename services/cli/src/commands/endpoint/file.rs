@@ -109,12 +109,14 @@ impl EndpointFile {
     }
 }
 
-/// The `name` alone: what commands need that change nothing.
-pub(crate) fn name_in(path: &Path) -> Result<String, CliError> {
+/// The `name` alone: what commands need that do not compare; `shell` as in [`EndpointFile::read`].
+pub(crate) fn name_in(
+    path: &Path,
+    shell: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, CliError> {
     let text = text_of(path)?;
     let document = Reader::document(&text).map_err(|faults| faulty(path, faults))?;
-    let no_shell = |_: &str| None;
-    let mut reader = Reader::new(&text, &no_shell);
+    let mut reader = Reader::new(&text, shell);
     let name = reader.required_text(&Section::root(document.get_ref()), "name");
     let faults = reader.into_faults();
     if faults.is_empty() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::health_text;
 use super::site::Site;
 use crate::error::CliError;
-use crate::output::Output;
+use crate::output::{Output, chain};
 use crate::verdict::Verdict;
 
 /// What could be learnt, and why the rest could not.
@@ -17,6 +17,8 @@ pub(crate) struct Snapshot {
     pub(crate) endpoint: Endpoint,
     /// Who works there.
     pub(crate) workers: Workers,
+    /// Whether RunPod told who works there.
+    pub(crate) knows_workers: bool,
     /// How far the last version has got.
     pub(crate) releases: Releases,
     /// Jobs, as the data plane counts them.
@@ -44,10 +46,10 @@ pub(crate) async fn health(site: &Site, output: &mut Output) -> Result<Verdict, 
     let findings = findings(&snapshot);
     let answer = to_json(&snapshot, &findings);
     output.answer(&answer, |_| health_text::text(&snapshot, &findings))?;
-    Ok(if findings.iter().any(|finding| finding.is_fault) {
-        Verdict::Unwell
-    } else {
+    Ok(if is_well(&snapshot, &findings) {
         Verdict::Well
+    } else {
+        Verdict::Unwell
     })
 }
 
@@ -55,28 +57,37 @@ async fn look(site: &Site) -> Result<Snapshot, CliError> {
     let endpoint = site.endpoint().await?;
     let mut unknown = Vec::new();
     let id = &endpoint.id;
-    let workers = site.management.workers(id).await.unwrap_or_else(|error| {
-        unknown.push(format!("workers: {error}"));
-        Workers::default()
-    });
+    let workers = match site.management.workers(id).await {
+        Ok(workers) => Some(workers),
+        Err(error) => {
+            unknown.push(format!("workers: {}", chain(&error)));
+            None
+        }
+    };
     let releases = site.management.releases(id).await.unwrap_or_else(|error| {
-        unknown.push(format!("releases: {error}"));
+        unknown.push(format!("releases: {}", chain(&error)));
         Releases::default()
     });
     let jobs = match site.data.health(id).await {
         Ok(health) => Some(health),
         Err(error) => {
-            unknown.push(format!("jobs: {error}"));
+            unknown.push(format!("jobs: {}", chain(&error)));
             None
         }
     };
     Ok(Snapshot {
         endpoint,
-        workers,
+        knows_workers: workers.is_some(),
+        workers: workers.unwrap_or_default(),
         releases,
         jobs,
         unknown,
     })
+}
+
+/// What could not be learnt is not well: whoever asks by exit code must not take it for that.
+fn is_well(snapshot: &Snapshot, findings: &[Finding]) -> bool {
+    snapshot.unknown.is_empty() && findings.iter().all(|finding| !finding.is_fault)
 }
 
 /// What is to be said of a snapshot, faults first.
@@ -112,6 +123,8 @@ fn about_queue(snapshot: &Snapshot, found: &mut Vec<Finding>) {
             format!("{queued} job(s) wait, and workers.max is 0"),
             "RunPod lowers it after days without jobs and after crash loops: `photofinish endpoint apply` restores it.",
         );
+    } else if !snapshot.knows_workers {
+        // Whether anybody is at it cannot be judged.
     } else if queued > 0 && up == 0 && starting == 0 {
         add(
             "queue_without_worker",
@@ -224,7 +237,7 @@ fn to_json(snapshot: &Snapshot, findings: &[Finding]) -> Value {
                    "data_center": row.data_center, "uptime_s": row.uptime_s})
         })
         .collect();
-    let findings: Vec<Value> = findings
+    let rows: Vec<Value> = findings
         .iter()
         .map(|one| {
             json!({"code": one.code, "fault": one.is_fault, "text": one.text, "advice": one.advice})
@@ -237,8 +250,8 @@ fn to_json(snapshot: &Snapshot, findings: &[Finding]) -> Value {
                      "version": snapshot.workers.endpoint_version},
         "jobs": snapshot.jobs.as_ref().map(|health| &health.jobs),
         "worker_counts": snapshot.jobs.as_ref().map(|health| &health.workers),
-        "workers": workers, "findings": findings, "unknown": snapshot.unknown,
-        "healthy": findings.iter().all(|one| one["fault"] == false),
+        "workers": workers, "findings": rows, "unknown": snapshot.unknown,
+        "healthy": is_well(snapshot, findings),
     })
 }
 

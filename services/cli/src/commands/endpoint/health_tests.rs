@@ -8,6 +8,7 @@ fn snapshot(queue: &Value, workers: &Value, max: u64) -> Snapshot {
     Snapshot {
         endpoint: Endpoint::from_value(&endpoint).unwrap(),
         workers: Workers::from_value(&workers).unwrap(),
+        knows_workers: true,
         releases: Releases::default(),
         jobs: Health::from_value(&json!({"jobs": queue})),
         unknown: Vec::new(),
@@ -62,6 +63,18 @@ fn each_trouble_has_its_name() {
         let snapshot = snapshot(&queue, &workers, max);
         assert_eq!(codes(&snapshot), expected, "{queue} {workers} {max}");
     }
+}
+
+#[test]
+fn workers_that_are_not_known_are_not_taken_for_none() {
+    let mut snapshot = snapshot(&json!({"inQueue": 1}), &json!([]), 3);
+    assert_eq!(codes(&snapshot), ["queue_without_worker"]);
+    snapshot.knows_workers = false;
+    snapshot.unknown.push("workers: 403".to_owned());
+    assert!(findings(&snapshot).is_empty() && !is_well(&snapshot, &[]));
+    let text = text(&snapshot, &[]);
+    assert!(text.contains("workers  not known (0 to 3)"), "{text}");
+    assert!(!text.contains("nothing is wrong"), "{text}");
 }
 
 #[test]

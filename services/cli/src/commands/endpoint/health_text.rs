@@ -33,7 +33,7 @@ pub(crate) fn text(snapshot: &Snapshot, findings: &[Finding]) -> String {
     }
     let unknown = snapshot.unknown.iter();
     lines.extend(unknown.map(|what| format!("not known: {what}")));
-    lines.push(worker_rows(snapshot) + &finding_lines(findings));
+    lines.push(worker_rows(snapshot) + &finding_lines(snapshot, findings));
     lines.join("\n")
 }
 
@@ -52,7 +52,9 @@ fn workers_line(snapshot: &Snapshot) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let counted = if counted.is_empty() {
+    let counted = if !snapshot.knows_workers {
+        "not known".to_owned()
+    } else if counted.is_empty() {
         "none is up".to_owned()
     } else {
         counted.join(", ")
@@ -89,8 +91,8 @@ fn worker_rows(snapshot: &Snapshot) -> String {
     format!("\n{}", table(&head, &rows))
 }
 
-fn finding_lines(findings: &[Finding]) -> String {
-    if findings.is_empty() {
+fn finding_lines(snapshot: &Snapshot, findings: &[Finding]) -> String {
+    if findings.is_empty() && snapshot.unknown.is_empty() {
         return "\nnothing is wrong\n".to_owned();
     }
     findings.iter().fold(String::new(), |text, finding| {

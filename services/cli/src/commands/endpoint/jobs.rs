@@ -23,23 +23,44 @@ pub(crate) async fn jobs(
     if ids.is_empty() {
         return list(site, &endpoint.id, output).await;
     }
-    let mut rows = Vec::new();
+    let (mut rows, mut failed) = (Vec::new(), None);
     for id in ids {
         let asked = if cancel {
-            site.data.cancel(&endpoint.id, id).await
+            stop(site, &endpoint.id, id).await
         } else {
             site.data.status(&endpoint.id, id).await
         };
-        rows.push(row(id, asked)?);
+        rows.push(row(id, &asked));
+        match asked {
+            Ok(_) | Err(StatusError::NotFound { .. }) => {}
+            // The others are asked all the same: one job must not keep the next from its end.
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
     let unknown = rows.iter().any(|row| row["status"].is_null());
     let answer = json!({"endpoint": endpoint.id, "jobs": rows});
     output.answer(&answer, |answer| rows_text(&answer["jobs"]))?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     Ok(if unknown {
         Verdict::Unwell
     } else {
         Verdict::Well
     })
+}
+
+/// Cancels a job. One that has ended may be refused: then it is shown as it is.
+async fn stop(site: &Site, endpoint: &str, id: &str) -> Result<StatusAnswer, StatusError> {
+    let refused = match site.data.cancel(endpoint, id).await {
+        Err(error) if error.is_refusal() => error,
+        other => return other,
+    };
+    match site.data.status(endpoint, id).await {
+        Ok(now) if now.status.is_final() => Ok(now),
+        Err(gone @ StatusError::NotFound { .. }) => Err(gone),
+        Ok(_) | Err(_) => Err(refused),
+    }
 }
 
 async fn list(site: &Site, endpoint: &str, output: &mut Output) -> Result<Verdict, CliError> {
@@ -75,18 +96,18 @@ async fn list(site: &Site, endpoint: &str, output: &mut Output) -> Result<Verdic
     Ok(Verdict::Well)
 }
 
-fn row(id: &str, asked: Result<StatusAnswer, StatusError>) -> Result<Value, CliError> {
+fn row(id: &str, asked: &Result<StatusAnswer, StatusError>) -> Value {
     match asked {
-        Ok(answer) => Ok(json!({
+        Ok(answer) => json!({
             "id": id, "status": answer.status.as_str(), "worker": answer.worker_id,
             "queued_ms": answer.delay_time_ms, "executed_ms": answer.execution_time_ms,
             "retries": answer.retries,
             "error": answer.error.as_ref().map(JobFault::message),
-        })),
-        Err(StatusError::NotFound { .. }) => Ok(json!({
+        }),
+        Err(StatusError::NotFound { .. }) => json!({
             "id": id, "status": null, "error": "not known: never submitted here, or forgotten",
-        })),
-        Err(other) => Err(other.into()),
+        }),
+        Err(other) => json!({"id": id, "status": null, "error": other.to_string()}),
     }
 }
 

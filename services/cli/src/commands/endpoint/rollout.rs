@@ -1,6 +1,7 @@
 //! Pinning a new image, and waiting until every worker runs it.
 //!
-//! Guarantee: it ends well only when no worker runs an older version. During the wait old and new workers take from
+//! Guarantee: it ends well only when no worker runs an older version, none is still starting or unhealthy, and there
+//! are as many as workers.min says. During the wait old and new workers take from
 //! the same queue.
 
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub(crate) async fn rollout(
     let workers = wait(site, &endpoint, args, above, output).await?;
     let answer = json!({"endpoint": {"id": endpoint.id, "name": endpoint.spec.name},
         "image": args.image, "changed": is_new, "version": workers.endpoint_version,
-        "workers": workers.rows.len()});
+        "workers": up(&workers)});
     output.answer(&answer, |answer| done(answer, &args.image))?;
     Ok(Verdict::Well)
 }
@@ -74,11 +75,11 @@ async fn wait(
     loop {
         let told = match site.management.workers(&endpoint.id).await {
             Ok(workers) => {
-                let left = old_workers(&workers, &args.image, above);
-                if left == Some(0) {
+                let left = left(&workers, &args.image, above, endpoint.spec.workers.min);
+                if left == Some(Left::default()) {
                     return Ok(workers);
                 }
-                progress(&workers, left)
+                progress(&workers, left.as_ref())
             }
             Err(error) if error.is_transient() => format!("{error}; asking again"),
             Err(error) => return Err(error.into()),
@@ -99,35 +100,78 @@ async fn wait(
     }
 }
 
-/// Workers that run something older; `None` while the list may be the one from before the change.
-fn old_workers(workers: &Workers, image: &str, above: Option<u64>) -> Option<usize> {
+/// Workers that do not run it yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Left {
+    /// Run something older.
+    old: usize,
+    /// Have it and start.
+    starting: usize,
+    /// Have it and crash: the image may be broken.
+    unhealthy: usize,
+    /// Are not there at all, though workers.min calls for them.
+    missing: u64,
+}
+
+/// What is left to wait for; `None` while the list may be the one from before the change. For a throttled worker
+/// nothing is waited: there is no machine for it, nor anything older on it.
+fn left(workers: &Workers, image: &str, above: Option<u64>, min: u64) -> Option<Left> {
     if let (Some(now), Some(above)) = (workers.endpoint_version, above)
         && now <= above
     {
         return None;
     }
-    let rows = workers.rows.iter();
-    let old = rows.filter(|row| {
+    let mut left = Left {
+        missing: min.saturating_sub(workers.rows.len() as u64),
+        ..Left::default()
+    };
+    for row in &workers.rows {
         let other_image = row.image.as_deref().is_some_and(|theirs| theirs != image);
-        row.is_stale || other_image
-    });
-    Some(old.count())
+        if row.is_stale || other_image {
+            left.old += 1;
+            continue;
+        }
+        match row.stage {
+            WorkerStage::Initializing => left.starting += 1,
+            WorkerStage::Unhealthy => left.unhealthy += 1,
+            WorkerStage::Running
+            | WorkerStage::Idle
+            | WorkerStage::Throttled
+            | WorkerStage::Other(_) => {}
+        }
+    }
+    Some(left)
 }
 
-fn progress(workers: &Workers, left: Option<usize>) -> String {
+/// Workers that are there.
+fn up(workers: &Workers) -> usize {
+    workers.rows.len() - workers.count(&WorkerStage::Throttled)
+}
+
+fn progress(workers: &Workers, left: Option<&Left>) -> String {
     let Some(left) = left else {
         return "waiting for RunPod to make the new version".to_owned();
     };
-    let total = workers.rows.len();
-    let busy = workers
-        .rows
-        .iter()
-        .filter(|row| row.is_stale && row.stage == WorkerStage::Running);
-    let busy = match busy.count() {
-        0 => String::new(),
-        busy => format!("; {busy} older one(s) end after their job"),
-    };
-    format!("{} of {total} worker(s) run it{busy}", total - left)
+    let stale = workers.rows.iter().filter(|row| row.is_stale);
+    let busy = stale
+        .filter(|row| row.stage == WorkerStage::Running)
+        .count();
+    let total = up(workers);
+    let run = total.saturating_sub(left.old + left.starting + left.unhealthy);
+    let notes = [
+        (busy as u64, "older one(s) end after their job"),
+        (left.starting as u64, "start"),
+        (
+            left.unhealthy as u64,
+            "unhealthy: they crash or never become ready",
+        ),
+        (left.missing, "not there yet, which workers.min calls for"),
+    ];
+    let notes = notes.iter().filter(|(count, _)| *count > 0);
+    notes.fold(
+        format!("{run} of {total} worker(s) run it"),
+        |text, (count, what)| format!("{text}; {count} {what}"),
+    )
 }
 
 fn done(answer: &Value, image: &str) -> String {
@@ -181,18 +225,42 @@ mod tests {
     #[test]
     fn a_list_from_before_the_change_is_not_the_end() {
         let fresh = json!([{"id": "a", "status": "IDLE", "isStale": false}]);
-        assert_eq!(old_workers(&workers(1, &fresh), "new:1", Some(1)), None);
-        assert_eq!(old_workers(&workers(2, &fresh), "new:1", Some(1)), Some(0));
-        assert_eq!(old_workers(&workers(1, &fresh), "new:1", None), Some(0));
+        let left = |workers: &Workers, above| left(workers, "new:1", above, 0);
+        let nothing = Some(Left::default());
+        assert_eq!(left(&workers(1, &fresh), Some(1)), None);
+        assert_eq!(left(&workers(2, &fresh), Some(1)), nothing);
+        assert_eq!(left(&workers(1, &fresh), None), nothing);
         let mixed = json!([{"id": "a", "status": "RUNNING", "isStale": true},
                            {"id": "b", "status": "IDLE", "isStale": false, "image": "old:1"},
                            {"id": "c", "status": "IDLE", "isStale": false, "image": "new:1"}]);
         let mixed = workers(2, &mixed);
-        assert_eq!(old_workers(&mixed, "new:1", Some(1)), Some(2));
-        let told = progress(&mixed, Some(2));
+        let left = left(&mixed, Some(1)).unwrap();
+        assert_eq!(left.old, 2);
         assert_eq!(
-            told,
+            progress(&mixed, Some(&left)),
             "1 of 3 worker(s) run it; 1 older one(s) end after their job"
         );
+    }
+
+    #[test]
+    fn workers_that_start_crash_or_lack_do_not_run_it() {
+        let rows = json!([{"id": "a", "status": "INITIALIZING"}, {"id": "b", "status": "UNHEALTHY"},
+                          {"id": "c", "status": "THROTTLED"}]);
+        let rows = workers(2, &rows);
+        let found = left(&rows, "new:1", Some(1), 4).unwrap();
+        let expected = Left {
+            old: 0,
+            starting: 1,
+            unhealthy: 1,
+            missing: 1,
+        };
+        assert_eq!(found, expected);
+        let told = progress(&rows, Some(&found));
+        assert!(
+            told.starts_with("0 of 2 worker(s) run it; 1 start; 1 unhealthy"),
+            "{told}"
+        );
+        let throttled = workers(2, &json!([{"id": "c", "status": "THROTTLED"}]));
+        assert_eq!(left(&throttled, "new:1", Some(1), 1), Some(Left::default()));
     }
 }

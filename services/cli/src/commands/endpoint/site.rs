@@ -77,7 +77,7 @@ impl Site {
     pub(crate) async fn endpoint(&self) -> Result<Endpoint, CliError> {
         let name = match &self.id {
             Some(_) => String::new(),
-            None => name_in(&self.file)?,
+            None => name_in(&self.file, &variable)?,
         };
         let found = self.find(&name).await?;
         Ok(found.ok_or(EndpointError::NotThere { name })?)
