@@ -42,8 +42,8 @@ run() {
     filter=(-E 'not test(javascript_)')
     skip=(--skip javascript_)
   fi
-  # Of the whole workspace, so that nothing is built twice for other features.
-  cargo build --workspace --bins
+  # As `make test` does, so that nothing is built twice for other features.
+  cargo build --workspace --bins --tests
   if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --workspace --ignore-default-filter --test interop "${filter[@]}"
   else

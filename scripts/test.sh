@@ -4,8 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=.dev/test
 
-# Tests start the services as processes of their own.
-cargo build --workspace --bins
+# Tests start the services as processes of their own. Together with the tests, or the crates that tests ask more
+# features of would be built twice.
+cargo build --workspace --bins --tests
 
 if [ "$(scripts/servers.sh status $dir | grep -c ' runs, pid')" -lt 2 ]; then
   trap 'scripts/servers.sh clean $dir' EXIT
