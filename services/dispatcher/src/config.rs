@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// RunPod's least `executionTimeout`.
 const EXECUTION_MIN: Duration = Duration::from_secs(5);
+/// RunPod keeps an attempt for its queue wait, its execution and this.
+const TTL_GRACE: Duration = Duration::from_secs(600);
 /// RunPod's greatest `ttl`.
 const TTL_MAX: Duration = Duration::from_hours(7 * 24);
 
@@ -243,13 +245,20 @@ impl Config {
     }
 }
 
+/// How long RunPod keeps a run at all: never less than it may wait and take.
+pub(crate) fn ttl(execution: Duration, queue_wait: Duration) -> Duration {
+    queue_wait
+        .saturating_add(execution)
+        .saturating_add(TTL_GRACE)
+}
+
 /// RunPod refuses every submit whose policy is out of its ranges.
 fn beyond_runpod(execution: Duration, queue_wait: Duration) -> Vec<String> {
     let mut errors = Vec::new();
     if execution < EXECUTION_MIN {
         errors.push("runpod.execution_timeout_s: RunPod takes no less than 5 s".to_owned());
     }
-    if crate::submitting::ttl(execution, queue_wait) > TTL_MAX {
+    if ttl(execution, queue_wait) > TTL_MAX {
         errors.push(
             "runpod.queue_wait_max_s, runpod.execution_timeout_s: together, with 10 min of grace, \
              RunPod takes no more than 7 days"

@@ -22,8 +22,6 @@ const GRANT_TTL: Duration = Duration::from_secs(60);
 pub const SLOT_TTL: Duration = Duration::from_secs(60);
 /// The loop looks for work at least so often, also when nobody rings.
 const LOOK: Duration = Duration::from_secs(1);
-/// RunPod keeps an attempt for its queue wait, its execution and this.
-const TTL_GRACE: Duration = Duration::from_secs(600);
 /// The pause after a refused submit; doubled up to the longest.
 const REFUSED_PAUSE: Duration = Duration::from_secs(2);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -280,7 +278,7 @@ impl Core {
             input: serde_json::to_value(&input)?,
             webhook: self.hook_url(attempt),
             execution_timeout: config.execution_timeout,
-            ttl: ttl(config.execution_timeout, config.queue_wait_max),
+            ttl: crate::config::ttl(config.execution_timeout, config.queue_wait_max),
         })
     }
 
@@ -377,13 +375,6 @@ impl Core {
             }
         }
     }
-}
-
-/// How long RunPod keeps a run at all: never less than it may wait and take.
-pub fn ttl(execution: Duration, queue_wait: Duration) -> Duration {
-    queue_wait
-        .saturating_add(execution)
-        .saturating_add(TTL_GRACE)
 }
 
 fn refused_pause(tries: u32) -> Duration {

@@ -196,11 +196,6 @@ impl Sim {
             .unwrap_or_default()
     }
 
-    /// How much faster than real time passes from here on.
-    pub fn set_clock_factor(&self, factor: f64) {
-        self.shared.set_factor(factor);
-    }
-
     /// Ends the workers (SIGTERM, after the grace SIGKILL), then everything else.
     pub async fn stop(self) {
         let site = &self.shared.site;

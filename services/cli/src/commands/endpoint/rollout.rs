@@ -1,8 +1,7 @@
 //! Pinning a new image, and waiting until every worker runs it.
 //!
 //! Guarantee: it ends well only when no worker runs an older version, none is still starting or unhealthy, and there
-//! are as many as workers.min says. During the wait old and new workers take from
-//! the same queue.
+//! are as many as workers.min says. During the wait old and new workers take from the same queue.
 
 use std::time::{Duration, Instant};
 
