@@ -1,17 +1,16 @@
-//! The pump: frames filmed on several threads and written in order.
+//! The pump: frames filmed on several threads and written in order, band by band.
 //!
-//! Guarantee: at most three frames a thread are in memory, whatever the reader's pace; when the
-//! reader goes away or `stop` is cancelled, all threads end at the next frame.
+//! Guarantee: at most one frame a thread and a band are in memory (on a single thread one band), whatever the reader's
+//! pace; when the reader goes away or `stop` is cancelled, all threads end at the next frame.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use fast_image_resize::Resizer;
 use photofinish_contract::request::Motion;
 use tokio_util::sync::CancellationToken;
 
 use crate::camera::{self, Rect};
-use crate::stage::Stage;
+use crate::stage::{Band, Camera, Stage};
 
 /// What a clip shows.
 #[derive(Debug, Clone)]
@@ -28,6 +27,20 @@ impl Shot {
     fn rect(&self, n: u32) -> Rect {
         camera::rectangle(&self.motion, n, self.frames, self.stage.base)
     }
+
+    /// Frame `n` (from 0) as a whole: planar 4:2:0, [`Stage::frame_bytes`] long.
+    pub fn frame(&self, n: u32) -> Vec<u8> {
+        let mut camera = self.stage.camera();
+        camera.aim(&self.stage, self.rect(n));
+        let mut frame = vec![0; self.stage.frame_bytes()];
+        let mut rest = frame.as_mut_slice();
+        for band in self.stage.bands() {
+            let (out, after) = rest.split_at_mut(band.bytes());
+            camera.film(&self.stage, &band, out);
+            rest = after;
+        }
+        frame
+    }
 }
 
 /// Films all frames on `threads` threads into `sink`.
@@ -37,51 +50,56 @@ pub fn pump(
     sink: &mut impl Write,
     stop: &CancellationToken,
 ) -> io::Result<()> {
+    let bands = shot.stage.bands();
     if shot.rect(0) == shot.rect(shot.frames - 1) {
-        return pump_still(shot, sink, stop);
+        pump_still(shot, sink, stop)?;
+    } else if threads.min(shot.frames as usize) < 2 {
+        pump_alone(shot, &bands, sink, stop)?;
+    } else {
+        let threads = threads.min(shot.frames as usize);
+        std::thread::scope(|scope| {
+            let mut lines = Vec::with_capacity(threads);
+            for first in 0..threads {
+                let (filmed_tx, filmed) = sync_channel(bands.len());
+                let (used, used_rx) = sync_channel(bands.len() + 1);
+                lines.push(Line { filmed, used });
+                let bands = &bands;
+                let turns = (first as u32..shot.frames).step_by(threads);
+                scope.spawn(move || film(shot, bands, turns, (&filmed_tx, &used_rx), stop));
+            }
+            // Owns the lines: when it returns, however, the threads find nobody and end.
+            write_in_order(shot, bands.len(), lines, sink)
+        })?;
     }
-    let threads = threads.clamp(1, shot.frames as usize);
-    std::thread::scope(|scope| {
-        let mut lines = Vec::with_capacity(threads);
-        for first in 0..threads {
-            let (filmed_tx, filmed) = sync_channel(1);
-            let (used, used_rx) = sync_channel(3);
-            lines.push(Line { filmed, used });
-            scope.spawn(move || film(shot, (first, threads), &filmed_tx, &used_rx, stop));
-        }
-        // Owns the lines: when it returns, however, the threads find nobody and end.
-        write_in_order(shot, lines, sink)
-    })
+    sink.flush()
 }
 
 /// The two ends of one filming thread that the writer holds.
 struct Line {
-    filmed: Receiver<io::Result<Vec<u8>>>,
+    filmed: Receiver<Vec<u8>>,
     used: SyncSender<Vec<u8>>,
 }
 
 fn film(
     shot: &Shot,
-    (first, step): (usize, usize),
-    filmed: &SyncSender<io::Result<Vec<u8>>>,
-    used: &Receiver<Vec<u8>>,
+    bands: &[Band],
+    turns: impl Iterator<Item = u32>,
+    (filmed, used): (&SyncSender<Vec<u8>>, &Receiver<Vec<u8>>),
     stop: &CancellationToken,
 ) {
-    let mut resizer = Resizer::new();
-    for n in (first..shot.frames as usize).step_by(step) {
+    let mut camera = shot.stage.camera();
+    for n in turns {
         if stop.is_cancelled() {
             return;
         }
-        let mut frame = used
-            .try_recv()
-            .unwrap_or_else(|_| vec![0; shot.stage.frame_bytes()]);
-        let made = shot
-            .stage
-            .film(&mut resizer, shot.rect(n as u32), &mut frame)
-            .map(|()| frame)
-            .map_err(io::Error::other);
-        if filmed.send(made).is_err() {
-            return;
+        camera.aim(&shot.stage, shot.rect(n));
+        for band in bands {
+            let mut out = used.try_recv().unwrap_or_default();
+            out.resize(band.bytes(), 0);
+            camera.film(&shot.stage, band, &mut out);
+            if filmed.send(out).is_err() {
+                return;
+            }
         }
     }
 }
@@ -90,29 +108,57 @@ fn film(
     clippy::needless_pass_by_value,
     reason = "the threads end when the lines are dropped"
 )]
-fn write_in_order(shot: &Shot, lines: Vec<Line>, sink: &mut impl Write) -> io::Result<()> {
+fn write_in_order(
+    shot: &Shot,
+    bands: usize,
+    lines: Vec<Line>,
+    sink: &mut impl Write,
+) -> io::Result<()> {
     for line in lines.iter().cycle().take(shot.frames as usize) {
-        let frame = line
-            .filmed
-            .recv()
-            .map_err(|_| io::Error::other("filming was stopped"))??;
-        sink.write_all(&frame)?;
-        // Full or gone: the buffer is simply freed.
-        drop(line.used.try_send(frame));
+        for _ in 0..bands {
+            let band = line.filmed.recv().map_err(|_| stopped())?;
+            sink.write_all(&band)?;
+            // Full or gone: the buffer is simply freed.
+            drop(line.used.try_send(band));
+        }
     }
-    sink.flush()
+    Ok(())
+}
+
+/// Films and writes on this thread: a band is written while it is in the processor's cache.
+fn pump_alone(
+    shot: &Shot,
+    bands: &[Band],
+    sink: &mut impl Write,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let mut camera: Camera = shot.stage.camera();
+    let mut out = Vec::new();
+    for n in 0..shot.frames {
+        if stop.is_cancelled() {
+            return Err(stopped());
+        }
+        camera.aim(&shot.stage, shot.rect(n));
+        for band in bands {
+            out.resize(band.bytes(), 0);
+            camera.film(&shot.stage, band, &mut out);
+            sink.write_all(&out)?;
+        }
+    }
+    Ok(())
 }
 
 fn pump_still(shot: &Shot, sink: &mut impl Write, stop: &CancellationToken) -> io::Result<()> {
-    let mut frame = vec![0; shot.stage.frame_bytes()];
-    shot.stage
-        .film(&mut Resizer::new(), shot.rect(0), &mut frame)
-        .map_err(io::Error::other)?;
+    let frame = shot.frame(0);
     for _ in 0..shot.frames {
         if stop.is_cancelled() {
-            return Err(io::Error::other("filming was stopped"));
+            return Err(stopped());
         }
         sink.write_all(&frame)?;
     }
-    sink.flush()
+    Ok(())
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("filming was stopped")
 }

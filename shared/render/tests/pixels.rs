@@ -1,141 +1,144 @@
 //! Frames against an exact resample in f64.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use fast_image_resize::Resizer;
 use image::RgbImage;
-use photofinish_contract::request::{Fit, Motion};
-use photofinish_kit::detailed;
+use photofinish_contract::request::{Fit, Motion, View};
+use photofinish_kit::exact::{self, Steps};
+use photofinish_kit::{detailed, dots};
 use photofinish_render::camera::{self, Rect};
+use photofinish_render::kernel::Simd;
 use photofinish_render::pump::{Shot, pump};
 use photofinish_render::stage::Stage;
 use tokio_util::sync::CancellationToken;
 
-/// Planes of BT.709 limited-range values, unrounded.
-fn planes(picture: &RgbImage) -> [Vec<f64>; 3] {
-    let rows = [
-        [0.2126, 0.7152, 0.0722, 219.0, 16.0],
-        [-0.2126 / 1.8556, -0.7152 / 1.8556, 0.5, 224.0, 128.0],
-        [0.5, -0.7152 / 1.5748, -0.0722 / 1.5748, 224.0, 128.0],
-    ];
-    rows.map(|[r, g, b, span, offset]| {
-        let value = |p: &image::Rgb<u8>| {
-            let [red, green, blue] = p.0.map(f64::from);
-            (r * red + g * green + b * blue) / 255.0 * span + offset
-        };
-        picture.pixels().map(value).collect()
-    })
-}
-
-fn lanczos(x: f64) -> f64 {
-    if x.abs() < 1e-12 {
-        return 1.0;
-    }
-    if x.abs() >= 3.0 {
-        return 0.0;
-    }
-    let p = std::f64::consts::PI * x;
-    3.0 * p.sin() * (p / 3.0).sin() / (p * p)
-}
-
-/// Weights of one output sample at `centre`, each `step` source pixels wide.
-fn weights(centre: f64, step: f64, size: usize) -> Vec<(usize, f64)> {
-    let scale = step.max(1.0);
-    let taps: Vec<(usize, f64)> = (0..size)
-        .map(|n| (n, lanczos((n as f64 + 0.5 - centre) / scale)))
-        .filter(|&(_, w)| w != 0.0)
-        .collect();
-    let sum: f64 = taps.iter().map(|&(_, w)| w).sum();
-    taps.into_iter().map(|(n, w)| (n, w / sum)).collect()
-}
-
-/// Samples a plane at centres `first + n * step` on both axes.
-fn exact(
-    plane: &[f64],
-    (w, h): (usize, usize),
-    (ow, oh): (usize, usize),
-    x: (f64, f64),
-    y: (f64, f64),
-) -> Vec<f64> {
-    let across: Vec<_> = (0..ow)
-        .map(|n| weights(x.0 + n as f64 * x.1, x.1, w))
-        .collect();
-    let down: Vec<_> = (0..oh)
-        .map(|n| weights(y.0 + n as f64 * y.1, y.1, h))
-        .collect();
-    let rows: Vec<f64> = plane
-        .chunks_exact(w)
-        .flat_map(|row| {
-            across
-                .iter()
-                .map(|t| t.iter().map(|&(n, k)| row[n] * k).sum::<f64>())
-        })
-        .collect();
-    down.iter()
-        .flat_map(|t| {
-            (0..ow)
-                .map(|c| t.iter().map(|&(n, k)| rows[n * ow + c] * k).sum())
-                .collect::<Vec<f64>>()
-        })
-        .collect()
-}
-
-/// PSNR without an 8-pixel border.
-fn psnr(got: &[u8], wanted: &[f64], width: usize) -> f64 {
-    let height = got.len() / width;
-    let mut sum = 0.0;
-    let mut count = 0.0;
-    for y in 8..height - 8 {
-        for x in 8..width - 8 {
-            let n = y * width + x;
-            sum += (f64::from(got[n]) - wanted[n].clamp(0.0, 255.0)).powi(2);
-            count += 1.0;
-        }
-    }
-    10.0 * (255.0 * 255.0 / (sum / count)).log10()
-}
-
 fn film(stage: &Stage, rect: Rect) -> Vec<u8> {
-    let mut frame = vec![0; stage.frame_bytes()];
-    stage.film(&mut Resizer::new(), rect, &mut frame).unwrap();
+    let mut camera = stage.camera();
+    camera.aim(stage, rect);
+    let bands = stage.bands();
+    let mut frame = Vec::new();
+    for band in &bands {
+        let mut out = vec![0; band.bytes()];
+        camera.film(stage, band, &mut out);
+        frame.extend(out);
+    }
     frame
+}
+
+/// Decibels of the three planes of a frame against an exact resample of `picture` at `rect`.
+fn decibels(picture: &RgbImage, rect: Rect, size: (usize, usize), frame: &[u8]) -> [f64; 3] {
+    let (width, height) = size;
+    let (across, down) = (rect.width / width as f64, rect.height / height as f64);
+    let steps = |first, step, len| Steps { first, step, len };
+    let luma = (
+        steps(rect.left + across / 2.0, across, width),
+        steps(rect.top + down / 2.0, down, height),
+    );
+    // Left-sited: at the middle of the left luma sample of the pair.
+    let chroma = (
+        steps(rect.left + across / 2.0, 2.0 * across, width / 2),
+        steps(rect.top + down, 2.0 * down, height / 2),
+    );
+    let (bright, colour) = frame.split_at(width * height);
+    let (blue, red) = colour.split_at(width * height / 4);
+    let [exact_luma, exact_blue, exact_red] = exact::planes(picture);
+    [
+        exact_luma.resampled(luma.0, luma.1).psnr(bright, 8),
+        exact_blue.resampled(chroma.0, chroma.1).psnr(blue, 8),
+        exact_red.resampled(chroma.0, chroma.1).psnr(red, 8),
+    ]
 }
 
 #[test]
 fn frames_are_an_exact_resample_at_their_sub_pixel_box() {
-    let (ow, oh) = (320_u32, 180_u32);
     let picture = detailed(400, 225);
-    let [luma, blue, red] = planes(&picture);
-    let stage = Stage::set(picture, ow, oh, Fit::Cover, camera::ZOOM_END).unwrap();
-    let (out, half) = ((320, 180), (160, 90));
+    let stage = Stage::set(&picture, 320, 180, Fit::Cover, camera::ZOOM_END);
     for (motion, n) in [Motion::ZoomIn, Motion::PanRight]
         .into_iter()
         .flat_map(|m| [(m, 0), (m, 13), (m, 29)])
     {
         let rect = camera::rectangle(&motion, n, 30, stage.base);
-        let frame = film(&stage, rect);
-        let (across, down) = (rect.width / f64::from(ow), rect.height / f64::from(oh));
-        let start = (rect.left + across / 2.0, rect.top + down / 2.0);
-        // Left-sited: at the middle of the left luma sample of the pair.
-        let sited = (rect.left + across / 2.0, rect.top + down);
-        let (got, rest) = frame.split_at(out.0 * out.1);
-        let (got_blue, got_red) = rest.split_at(half.0 * half.1);
-        let wanted = exact(&luma, (400, 225), out, (start.0, across), (start.1, down));
-        let luma_db = psnr(got, &wanted, out.0);
-        let chroma_db = [(got_blue, &blue), (got_red, &red)].map(|(got, plane)| {
-            let steps = ((sited.0, 2.0 * across), (sited.1, 2.0 * down));
-            psnr(
-                got,
-                &exact(plane, (400, 225), half, steps.0, steps.1),
-                half.0,
-            )
-        });
-        println!("{motion:?} {n}: Y {luma_db:.1} UV {chroma_db:.1?} dB");
-        assert!(luma_db > 52.0, "{motion:?} frame {n}: {luma_db:.1} dB");
-        assert!(
-            chroma_db.iter().all(|&db| db > 47.0),
-            "{motion:?} {n}: {chroma_db:?}"
-        );
+        let db = decibels(&picture, rect, (320, 180), &film(&stage, rect));
+        println!("{motion:?} {n}: {db:.1?} dB");
+        assert!(db[0] > 55.0, "{motion:?} frame {n}: luma {db:.1?} dB");
+        assert!(db[1].min(db[2]) > 52.0, "{motion:?} {n}: {db:.1?} dB");
     }
+}
+
+#[test]
+fn all_instructions_make_the_same_frames() {
+    let picture = detailed(500, 300);
+    let path = Motion::Path {
+        from: View {
+            zoom: 1.0,
+            x: 0.5,
+            y: 0.5,
+        },
+        to: View {
+            zoom: 3.7,
+            x: 0.9,
+            y: 0.2,
+        },
+    };
+    for motion in [Motion::ZoomIn, path] {
+        let zoom = camera::zoom_max(&motion);
+        for fit in [Fit::Cover, Fit::Contain] {
+            let frames: Vec<Vec<u8>> = Simd::all()
+                .iter()
+                .map(|&simd| Shot {
+                    stage: Stage::set_with(simd, &picture, 96, 160, fit, zoom),
+                    motion,
+                    frames: 3,
+                })
+                .map(|shot| (0..3).flat_map(|n| shot.frame(n)).collect())
+                .collect();
+            assert!(
+                frames.iter().all(|other| *other == frames[0]),
+                "{motion:?} {fit:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn dots_move_as_smoothly_as_the_camera() {
+    let (w, h) = (960, 540);
+    let stage = Stage::set(&dots::dotted(w, h), w, h, Fit::Cover, camera::ZOOM_END);
+    let (mut square, mut worst, mut count) = (0.0, 0.0_f64, 0.0);
+    let mut before: Vec<f64> = Vec::new();
+    for n in 0..60 {
+        let rect = camera::rectangle(&Motion::ZoomIn, n, 60, stage.base);
+        let frame = film(&stage, rect);
+        let mut from_middle = Vec::new();
+        for (x, y) in dots::dots(w, h) {
+            let place =
+                |at: f64, from: f64, length: f64, size: u32| (at - from) / length * f64::from(size);
+            let ideal = (
+                place(x, rect.left, rect.width, w),
+                place(y, rect.top, rect.height, h),
+            );
+            let inside = ideal.0 > 20.0 && ideal.0 < 940.0 && ideal.1 > 20.0 && ideal.1 < 520.0;
+            if !inside {
+                from_middle.push(f64::NAN);
+                continue;
+            }
+            let (left, top) = dots::centre(&frame, w as usize, ideal, 16);
+            let off = (left - ideal.0).hypot(top - ideal.1);
+            (square, worst, count) = (square + off * off, worst.max(off), count + 1.0);
+            from_middle.push((left - 480.0).hypot(top - 270.0));
+        }
+        let back = before
+            .iter()
+            .zip(&from_middle)
+            .filter(|(a, b)| b < a)
+            .count();
+        assert_eq!(back, 0, "dots that went back at frame {n}");
+        before = from_middle;
+    }
+    let rms = f64::sqrt(square / count);
+    println!("jitter: {rms:.4} px RMS, {worst:.4} px at most");
+    assert!(
+        rms <= 0.02 && worst <= 0.06,
+        "{rms:.4} RMS, {worst:.4} at most"
+    );
 }
 
 /// The middle luma value of the four corners' and the centre's neighbourhood.
@@ -150,7 +153,7 @@ fn fits_do_what_they_say() {
         image::Rgb([if x < 200 { 0 } else { 255 }; 3])
     });
     let still = |fit| {
-        let stage = Stage::set(picture.clone(), 160, 160, fit, 1.0).unwrap();
+        let stage = Stage::set(&picture, 160, 160, fit, 1.0);
         film(&stage, stage.base)
     };
     let (white, black) = (235, 16);
@@ -199,7 +202,7 @@ fn huge_tiny_and_thin_pictures_fill_the_frame() {
                 continue; // a line between two bars
             }
             let grey = RgbImage::from_pixel(w, h, image::Rgb([128; 3]));
-            let stage = Stage::set(grey, 320, 180, fit, camera::ZOOM_END).unwrap();
+            let stage = Stage::set(&grey, 320, 180, fit, camera::ZOOM_END);
             for n in [0, 5, 9] {
                 let rect = camera::rectangle(&Motion::ZoomIn, n, 10, stage.base);
                 let frame = film(&stage, rect);
@@ -217,7 +220,7 @@ fn huge_tiny_and_thin_pictures_fill_the_frame() {
 #[test]
 fn threads_change_nothing_and_stop_at_once() {
     let make = |motion| Shot {
-        stage: Stage::set(detailed(200, 120), 160, 90, Fit::Cover, 1.324).unwrap(),
+        stage: Stage::set(&detailed(200, 120), 160, 90, Fit::Cover, 1.324),
         motion,
         frames: 17,
     };

@@ -14,6 +14,10 @@
     reason = "test support has no runtime of ours around it"
 )]
 
+mod captions;
+pub mod dots;
+pub mod exact;
+pub mod measure;
 mod picture;
 mod process;
 mod proxy;
@@ -24,6 +28,7 @@ mod s3;
 mod servers;
 mod wait;
 
+pub use captions::SAMPLES;
 pub use picture::{detailed, png};
 pub use process::{Process, ProcessSpec, bin_dir, binary};
 pub use proxy::{Fault, FaultProxy};

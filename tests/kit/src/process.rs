@@ -23,8 +23,8 @@ use crate::wait_for;
 pub fn bin_dir() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find the directory of the programs")?;
     let dir = own.parent().context("a program lies in a directory")?;
-    // Test programs lie in `deps`.
-    let dir = if dir.ends_with("deps") {
+    // Tests and benchmarks lie in `deps`, examples in `examples`.
+    let dir = if dir.ends_with("deps") || dir.ends_with("examples") {
         dir.parent().unwrap_or(dir)
     } else {
         dir

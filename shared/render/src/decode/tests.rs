@@ -1,158 +1,126 @@
-use std::io::Cursor;
-
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageEncoder as _, ImageFormat};
-
 use super::*;
 
-fn png(picture: &DynamicImage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    picture
-        .write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png)
-        .unwrap();
-    bytes
-}
-
-/// Left half red, right half blue.
-fn halves(width: u32, height: u32) -> RgbImage {
-    RgbImage::from_fn(width, height, |x, _| {
-        image::Rgb(if x < width / 2 {
-            [255, 0, 0]
-        } else {
-            [0, 0, 255]
-        })
-    })
-}
-
-fn jpeg(picture: &RgbImage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let (w, h) = picture.dimensions();
-    JpegEncoder::new_with_quality(&mut bytes, 95)
-        .write_image(picture.as_raw(), w, h, ExtendedColorType::Rgb8)
-        .unwrap();
-    bytes
-}
-
-/// A JPEG with an EXIF block that says `orientation`.
-fn oriented(orientation: u8) -> Vec<u8> {
-    let plain = jpeg(&halves(64, 32));
-    let tiff: [u8; 26] = [
-        b'M',
-        b'M',
-        0,
-        42,
-        0,
-        0,
-        0,
-        8,
-        0,
-        1,
-        0x01,
-        0x12,
-        0,
-        3,
-        0,
-        0,
-        0,
-        1,
-        0,
-        orientation,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ];
-    let mut bytes = plain[..2].to_vec();
-    let length = u16::try_from(2 + 6 + tiff.len()).unwrap();
-    bytes.extend([0xFF, 0xE1]);
-    bytes.extend(length.to_be_bytes());
-    bytes.extend(b"Exif\0\0");
-    bytes.extend(tiff);
-    bytes.extend(&plain[2..]);
-    bytes
-}
-
-fn is(pixel: image::Rgb<u8>, colour: [u8; 3]) -> bool {
-    pixel.0.iter().zip(colour).all(|(&a, b)| a.abs_diff(b) < 24)
-}
-
-#[test]
-fn exif_orientation_is_applied() {
-    let upright = decode(&oriented(1)).unwrap();
-    assert_eq!(upright.dimensions(), (64, 32));
-    // 6: the camera was turned, what is stored left is above.
-    let turned = decode(&oriented(6)).unwrap();
-    assert_eq!(turned.dimensions(), (32, 64));
-    assert!(
-        is(*turned.get_pixel(16, 5), [255, 0, 0]) && is(*turned.get_pixel(16, 60), [0, 0, 255])
-    );
-    let flipped = decode(&oriented(3)).unwrap();
-    assert!(is(*flipped.get_pixel(5, 16), [0, 0, 255]));
-}
-
-#[test]
-fn alpha_lies_on_black_and_grey_and_deep_pictures_are_read() {
-    let half = image::RgbaImage::from_pixel(8, 8, image::Rgba([255, 128, 0, 128]));
-    let seen = decode(&png(&half.into())).unwrap();
-    assert_eq!(seen.get_pixel(3, 3).0, [128, 64, 0]);
-    let grey = image::GrayImage::from_pixel(8, 8, image::Luma([77]));
-    assert_eq!(
-        decode(&png(&grey.into())).unwrap().get_pixel(0, 0).0,
-        [77; 3]
-    );
-    let deep = image::ImageBuffer::from_pixel(8, 8, image::Rgb([65535_u16, 32896, 0]));
-    assert_eq!(
-        decode(&png(&deep.into())).unwrap().get_pixel(0, 0).0,
-        [255, 128, 0]
-    );
-}
-
-#[test]
-fn what_is_cut_off_is_refused_wherever_it_is_cut() {
-    let whole = jpeg(&halves(64, 64));
-    assert!(decode(&whole).is_ok());
-    let with_trailer = [&whole[..], b"trailing"].concat();
-    assert!(decode(&with_trailer).is_ok());
-    for cut in [3, whole.len() / 2, whole.len() - 100, whole.len() - 2] {
-        assert!(decode(&whole[..cut]).is_err(), "cut at {cut}");
-    }
-    let picture = png(&halves(64, 64).into());
-    assert!(matches!(
-        decode(&picture[..picture.len() / 2]),
-        Err(DecodeError::Damaged { format: "PNG", .. })
-    ));
-}
-
-#[test]
-fn bombs_are_refused_before_they_are_decoded() {
-    // A header alone: the dimensions are enough.
-    let mut bomb = png(&DynamicImage::new_luma8(1, 1));
-    bomb[16..20].copy_from_slice(&20_000_u32.to_be_bytes());
-    assert!(decode(&bomb).is_err());
-    let big = png(&DynamicImage::new_luma8(12_000, 9_000));
-    assert!(matches!(
-        decode(&big),
-        Err(DecodeError::TooLarge {
-            width: 12_000,
-            height: 9_000
-        })
-    ));
-}
-
-#[test]
-fn other_files_are_no_pictures() {
-    for bytes in [
-        &b""[..],
-        b"<html>",
+/// The start of a file, what it is, and a word of what is said of it.
+const CASES: [(&[u8], Foreign, &str); 30] = [
+    (b"", Foreign::Empty, "empty"),
+    (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        Foreign::Heic,
+        "HEIC photo, as iPhones",
+    ),
+    (
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+        Foreign::Heic,
+        "save it as JPEG",
+    ),
+    (b"\0\0\0\x14ftypisom\0\0\0\0mp42", Foreign::Video, "video"),
+    (b"\0\0\0\x20ftypisom", Foreign::Video, "video"),
+    (b"\x1A\x45\xDF\xA3 webm", Foreign::Video, "video"),
+    (b"\xFF\x0A jxl", Foreign::JpegXl, "JPEG XL"),
+    (b"\0\0\0\x0CJXL \r\n\x87\n", Foreign::JpegXl, "JPEG XL"),
+    (b"\0\0\0\x0CjP  \r\n\x87\n", Foreign::Jpeg2000, "JPEG 2000"),
+    (b"II*\0\x08\0\0\0", Foreign::Tiff, "TIFF"),
+    (b"MM\0*\0\0\0\x08", Foreign::Tiff, "TIFF"),
+    (b"BM6\0\x0C\0", Foreign::Bmp, "BMP"),
+    (b"\0\0\x01\0\x01\0", Foreign::Icon, "icon"),
+    (b"8BPS\0\x01", Foreign::Psd, "Photoshop"),
+    (
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        Foreign::Svg,
+        "save it as PNG",
+    ),
+    (
+        b"<?xml version='1.0'?>\n<!-- a -->\n<svg/>",
+        Foreign::Svg,
+        "SVG",
+    ),
+    (b"\xEF\xBB\xBF  <svg/>", Foreign::Svg, "SVG"),
+    (b"%PDF-1.4", Foreign::Pdf, "PDF"),
+    (b"\n%PDF-1.4", Foreign::Pdf, "PDF"),
+    (
+        b"<!DOCTYPE html><html><title>Log in</title>",
+        Foreign::Html,
+        "page to log in",
+    ),
+    (b"\r\n<HTML>", Foreign::Html, "web page"),
+    (b"\xFF\xFE<\0h\0t\0m\0l\0>\0", Foreign::Html, "web page"),
+    (
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>",
+        Foreign::Message,
+        "expired",
+    ),
+    (
+        b"{\"error\": \"expired\"}",
+        Foreign::Message,
+        "error message",
+    ),
+    (b"PK\x03\x04", Foreign::Zip, "ZIP"),
+    (
         b"#EXTM3U\n",
-        b"\0\0\0\x20ftypisom",
-        b"%PDF-1.4",
-    ] {
+        Foreign::Unknown,
+        "no JPEG, PNG, WebP, GIF or AVIF",
+    ),
+    (b"ffconcat version 1.0\n", Foreign::Unknown, "no JPEG"),
+    (b"RIFF\0\0\0\0WAVE", Foreign::Unknown, "no JPEG"),
+    (b"GIF99a", Foreign::Unknown, "no JPEG"),
+    (b"\x89PNG\n", Foreign::Unknown, "no JPEG"),
+];
+
+#[test]
+fn what_is_no_picture_is_named_with_what_to_do() {
+    for (bytes, expected, words) in CASES {
+        match decode(bytes) {
+            Err(DecodeError::Foreign(found)) => assert_eq!(found, expected, "{bytes:?}"),
+            other => panic!("{bytes:?}: {other:?}"),
+        }
+        assert!(expected.to_string().contains(words), "{expected}");
+    }
+}
+
+#[test]
+fn what_it_is_counts_and_not_what_it_could_be() {
+    assert_eq!(Kind::of(b"\xFF\xD8\xFF\xE0"), Ok(Kind::Jpeg));
+    assert_eq!(Kind::of(b"\0\0\0\x14ftypmif1\0\0\0\0avif"), Ok(Kind::Avif));
+    // The brand stands behind the end of its box: it says nothing.
+    assert_eq!(
+        Kind::of(b"\0\0\0\x10ftypisom\0\0\0\0avif"),
+        Err(Foreign::Video)
+    );
+    assert!(matches!(
+        decode(b"\0\0\0\x14ftypavif\0\0\0\0mif1"),
+        Err(DecodeError::Rare {
+            kind: Kind::Avif,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn an_outline_in_place_of_pixels() {
+    // A header alone; the marker that begins the entropy-coded data; an end. No size: no pixels.
+    let none =
+        b"\xFF\xD8\xFF\xC0\0\x0B\x08\0\0\0\0\x01\x01\x11\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0\xFF\xD9";
+    assert!(matches!(decode(none), Err(DecodeError::Damaged { .. })));
+    let rare = |coding: u8, precision: u8, components: u8| {
+        let mut bytes = none.to_vec();
+        bytes[3] = coding;
+        bytes[6] = precision;
+        bytes[7..11].copy_from_slice(&[0, 8, 0, 8]);
+        bytes[11] = components;
+        decode(&bytes)
+    };
+    for (coding, precision, components) in [(0xC9, 8, 1), (0xC3, 8, 1), (0xC1, 12, 1), (0xC0, 8, 2)]
+    {
+        let refused = rare(coding, precision, components);
         assert!(
-            matches!(decode(bytes), Err(DecodeError::Unknown)),
-            "{bytes:?}"
+            matches!(
+                refused,
+                Err(DecodeError::Rare {
+                    kind: Kind::Jpeg,
+                    ..
+                })
+            ),
+            "{refused:?}"
         );
     }
 }

@@ -1,0 +1,156 @@
+//! A rectangle of a source resampled to a whole picture, in one pass over the rows.
+//!
+//! Guarantee: the same samples whatever the processor and however the target is cut into bands; bands written in
+//! order need each row of the source once, so it may be made on the fly.
+
+use std::ops::Range;
+
+use crate::axis::{Axis, SLACK, Span};
+use crate::camera::Rect;
+use crate::kernel::{Across, Down, GROUP, Ring, Simd};
+
+/// A plane of samples: values with 128 taken off. Each row is followed by [`SLACK`] samples that mean nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Plane {
+    /// Samples of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    data: Vec<u8>,
+}
+
+/// A source of rows.
+pub trait Rows {
+    /// Row `n`, with [`SLACK`] samples more than its width.
+    fn row(&mut self, n: usize) -> &[u8];
+}
+
+impl Rows for &Plane {
+    fn row(&mut self, n: usize) -> &[u8] {
+        let stride = self.width + SLACK;
+        &self.data[n * stride..][..stride]
+    }
+}
+
+impl Plane {
+    /// The rows of a source as they are.
+    pub fn copy(source: &mut impl Rows, (width, height): (usize, usize)) -> Self {
+        let mut data = Vec::with_capacity((width + SLACK) * height);
+        for n in 0..height {
+            data.extend_from_slice(&source.row(n)[..width + SLACK]);
+        }
+        Self {
+            width,
+            height,
+            data,
+        }
+    }
+
+    /// `rect` of a source of `from` samples, as `to` samples.
+    pub fn resampled(
+        resampler: &mut Resampler,
+        source: &mut impl Rows,
+        from: (usize, usize),
+        rect: Rect,
+        (width, height): (usize, usize),
+    ) -> Self {
+        let stride = width + SLACK;
+        let mut data = vec![0; stride * height];
+        resampler.aim(rect, from, (width, height));
+        resampler.write(source, 0..height, &mut data, (stride, 0));
+        Self {
+            width,
+            height,
+            data,
+        }
+    }
+}
+
+/// What resampling needs besides source and target; kept from frame to frame.
+#[derive(Debug)]
+pub struct Resampler {
+    simd: Simd,
+    across: Across,
+    down: Axis,
+    ring: Ring,
+    source_rows: usize,
+    /// The first source row that is not in the ring yet, if target row `wanted` comes next.
+    next: usize,
+    wanted: usize,
+}
+
+impl Resampler {
+    /// One that uses these instructions.
+    pub fn new(simd: Simd) -> Self {
+        Self {
+            simd,
+            across: Across::default(),
+            down: Axis::default(),
+            ring: Ring::default(),
+            source_rows: 0,
+            next: 0,
+            wanted: 0,
+        }
+    }
+
+    /// Prepares for `rect` of a source of `from` samples as `to` samples; good for any number of sources.
+    pub fn aim(&mut self, rect: Rect, from: (usize, usize), to: (usize, usize)) {
+        self.across.set(Span {
+            start: rect.left,
+            step: rect.width / to.0 as f64,
+            len: to.0,
+            source: from.0,
+        });
+        self.down.set(Span {
+            start: rect.top,
+            step: rect.height / to.1 as f64,
+            len: to.1,
+            source: from.1,
+        });
+        self.source_rows = from.1;
+        self.ring.stride = self.across.outputs().next_multiple_of(2 * GROUP);
+        self.ring.rows = self.down.taps;
+        self.ring.data.resize(self.ring.stride * self.ring.rows, 0);
+        self.wanted = 0;
+        self.next = 0;
+    }
+
+    /// Writes rows of the target, `stride` bytes each, into `out`; `flip` is 128 for a picture and 0 for samples.
+    /// The source is the one of the rows before, unless this begins with row 0.
+    pub fn write(
+        &mut self,
+        source: &mut impl Rows,
+        rows: Range<usize>,
+        out: &mut [u8],
+        (stride, flip): (usize, u8),
+    ) {
+        let Self {
+            simd, across, down, ..
+        } = self;
+        let ring = &mut self.ring;
+        if rows.start != self.wanted || rows.start == 0 {
+            self.next = 0;
+        }
+        self.wanted = rows.end;
+        for (n, out) in rows.zip(out.chunks_mut(stride)) {
+            let first = down.first[n] as usize;
+            // Taps beyond the source only fill up, and weigh nothing.
+            let end = (first + down.taps).min(self.source_rows);
+            for row in self.next.max(first)..end {
+                simd.across(
+                    source.row(row),
+                    across,
+                    &mut ring.row_mut(row)[..across.outputs()],
+                );
+            }
+            self.next = end;
+            let taken = Down {
+                ring,
+                first,
+                weights: &down.weights[n * down.taps..][..down.taps],
+                flip,
+            };
+            simd.down(taken, &mut out[..across.width]);
+        }
+    }
+}
