@@ -1,19 +1,33 @@
 //! caption: SubRip captions burnt into a video, the audio as it is.
 //!
 //! Guarantee: ffmpeg sees our own ASS file under a fixed name; nothing the client wrote is in any
-//! argument.
+//! argument. All audio tracks are kept, copied where MP4 can hold them. What cannot be drawn with
+//! the fonts of this machine is said, not drawn as boxes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use photofinish_contract::request::CaptionStyle;
 use photofinish_model::Code;
+use unicode_script::UnicodeScript as _;
 
-use super::inputs::{self, Kind};
+use super::fonts::{self, Fonts};
+use super::inputs::Kind;
 use super::srt;
-use super::studio::encode_fault;
-use super::video::{self, Desk};
+use super::video::{self, Desk, Media};
 use super::{Made, ass};
 use crate::error::Halt;
+use crate::media::container::Container;
+use crate::media::ffmpeg::Args;
+use crate::media::plan::Plan;
+use crate::media::probe::Stream;
+
+mod chain;
+
+/// Audio tracks that are kept.
+const TRACKS_MAX: usize = 16;
+/// Fonts and characters that an error names.
+const NAMED_MAX: usize = 8;
 
 /// The job: addresses and style.
 #[derive(Debug, Clone, Copy)]
@@ -28,50 +42,105 @@ pub struct CaptionJob<'a> {
 
 /// Burns captions into the video, as the file `out`.
 pub async fn caption(desk: Desk<'_>, job: CaptionJob<'_>, out: &Path) -> Result<Made, Halt> {
+    let fonts = fonts().await?;
+    check_font(job.style, fonts)?;
     let ((media, picture), cues) =
-        tokio::try_join!(desk.video(job.url_video), cues(desk, job.url_srt))?;
+        tokio::try_join!(desk.video(job.url_video), cues(desk, job.url_srt, fonts))?;
     let (width, height) = picture.shown();
-    let text = ass::file(&cues, job.style, width, height);
-    tokio::fs::write(desk.dir.join("captions.ass"), text)
-        .await
-        .map_err(|error| {
-            tracing::error!(%error, "write the ASS file");
-            Halt::transient(
-                Code::InternalError,
-                "the worker could not keep the captions",
-            )
-        })?;
-    let _slot = desk.studio.slot(desk.stop).await?;
-    let encoder = desk
-        .studio
-        .encoder()
-        .await
-        .map_err(|error| encode_fault(&error))?;
-    // 4:2:0 has even sides; a row or column is cut off, after the text is drawn.
-    let filter = "ass=captions.ass:shaping=complex,crop=trunc(iw/2)*2:trunc(ih/2)*2,format=yuv420p";
-    let mut args = video::preamble()
-        .with(&media.input())
-        .arg("-map")
-        .arg(format!("0:{}", picture.index))
-        .arg("-vf")
-        .arg(filter)
-        .and("-fps_mode vfr")
-        .with(&encoder.args(desk.studio.threads(1)));
-    if let Some(audio) = media.facts.audio() {
-        let map = format!("0:{}", audio.index);
-        args = args
+    let page = ass::Page {
+        width,
+        height,
+        fonts,
+    };
+    let style = job.style.clone();
+    let text = aside(desk, move || ass::file(&cues, &style, page)).await?;
+    let written = tokio::fs::write(desk.dir.join("captions.ass"), text).await;
+    written.map_err(|error| {
+        tracing::error!(%error, "write the ASS file");
+        Halt::transient(
+            Code::InternalError,
+            "the worker could not keep the captions",
+        )
+    })?;
+    let (filter, audio) = (chain::of(&picture), audio_args(&media));
+    let args = |plan: &Plan| {
+        video::preamble()
+            .with(&media.input())
             .arg("-map")
-            .arg(map)
-            .with(&video::audio_args(&audio.codec_name));
-    }
-    desk.encode(args, out, media.facts.duration_s().unwrap_or(0.0))
-        .await
+            .arg(format!("0:{}", picture.index))
+            .arg("-vf")
+            .arg(filter.as_str())
+            // In the units of the source: in those of the mean rate uneven times would be rounded.
+            .and("-fps_mode vfr -enc_time_base -1")
+            .with(&plan.sized(width, height).args())
+            .with(&audio)
+    };
+    let seconds = media.facts.duration_s();
+    let seconds = seconds.or_else(|| Some(media.span(&picture)?.duration_s()));
+    desk.encode(args, out, seconds.unwrap_or(0.0)).await
 }
 
-async fn cues(desk: Desk<'_>, url: &str) -> Result<Vec<srt::Cue>, Halt> {
+/// Work that may take seconds with the largest files, away from the threads that wait.
+async fn aside<T: Send + 'static>(
+    desk: Desk<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Halt> {
+    tokio::select! {
+        done = tokio::task::spawn_blocking(work) => done.map_err(|error| {
+            tracing::error!(%error, "read or write captions");
+            Halt::transient(Code::InternalError, "the worker could not read the captions")
+        }),
+        () = desk.stop.cancelled() => Err(Halt::Stopped),
+    }
+}
+
+/// Every track: as it is where MP4 can hold it, else AAC.
+fn audio_args(media: &Media) -> Args {
+    let tracks = media.facts.audios().take(TRACKS_MAX).enumerate();
+    tracks.fold(Args::default(), |args, (n, track)| {
+        let args = args.arg("-map").arg(format!("0:{}", track.index));
+        let args = args.arg(format!("-c:a:{n}"));
+        if may_copy(media.container, track) {
+            return args.arg("copy");
+        }
+        args.arg("aac").arg(format!("-b:a:{n}")).arg("192k")
+    })
+}
+
+/// What every player takes is copied; of what only some take, that which the client had in such a
+/// file already.
+fn may_copy(container: Container, track: &Stream) -> bool {
+    let codec = track.codec_name.as_str();
+    video::fits_mp4(track)
+        || (container == Container::Mov && matches!(codec, "ac3" | "eac3" | "alac" | "opus"))
+}
+
+async fn fonts() -> Result<&'static Fonts, Halt> {
+    fonts::here().await.map_err(|error| {
+        tracing::error!(%error, cause = ?error, "look for fonts");
+        Halt::transient(
+            Code::InternalError,
+            "the worker could not look for its fonts; the operator has the evidence",
+        )
+    })
+}
+
+/// A font that is asked for must be here: another in its place would not be what was asked for.
+fn check_font(style: &CaptionStyle, fonts: &Fonts) -> Result<(), Halt> {
+    let absent = style.font.as_deref().filter(|name| !fonts.has_family(name));
+    let Some(name) = absent else { return Ok(()) };
+    // The shortest names are those of the fonts for all purposes.
+    let mut here: Vec<&str> = fonts.families().iter().map(String::as_str).collect();
+    here.sort_by_key(|family| family.len());
+    here.truncate(NAMED_MAX);
+    let here = here.join(", ");
+    let detail = format!("the font {name:?} is not here; give one of {here}, or leave it out");
+    Err(Halt::permanent(Code::FontMissing, detail))
+}
+
+async fn cues(desk: Desk<'_>, url: &str, fonts: &'static Fonts) -> Result<Vec<srt::Cue>, Halt> {
+    desk.fetch(Kind::Captions, url, "captions.srt").await?;
     let path = desk.dir.join("captions.srt");
-    let (outbound, limits) = (&desk.studio.outbound, &desk.studio.settings.inputs);
-    inputs::fetch(outbound, limits, Kind::Captions, url, &path, desk.stop).await?;
     let bytes = tokio::fs::read(&path).await.map_err(|error| {
         tracing::error!(%error, "read the captions");
         Halt::transient(
@@ -79,5 +148,30 @@ async fn cues(desk: Desk<'_>, url: &str) -> Result<Vec<srt::Cue>, Halt> {
             "the worker could not read the captions",
         )
     })?;
-    srt::parse(&bytes).map_err(|error| video::unusable(Kind::Captions, &error.to_string()))
+    let parsed = aside(desk, move || srt::parse(&bytes)).await?;
+    let cues = parsed.map_err(|error| video::unusable(Kind::Captions, &error.to_string()))?;
+    let missing = ass::missing(&cues, fonts);
+    if missing.is_empty() {
+        return Ok(cues);
+    }
+    Err(Halt::permanent(
+        Code::FontMissing,
+        undrawable(&missing, cues.len()),
+    ))
+}
+
+fn undrawable(missing: &[char], cues: usize) -> String {
+    let mut named = String::new();
+    for &c in missing.iter().take(NAMED_MAX) {
+        let (code, script) = (u32::from(c), c.script().full_name());
+        let comma = if named.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _written = write!(named, "{comma}{c} (U+{code:04X}, {script})");
+    }
+    let count = missing.len();
+    let more = if count > NAMED_MAX { " and others" } else { "" };
+    format!(
+        "no font here draws {count} of the letters in the {cues} captions: {named}{more}; leave \
+         them out, or have a font for them installed"
+    )
 }

@@ -1,14 +1,32 @@
-//! SubRip captions, as people have them: any encoding, any line end, numbers missing, tags inside.
+//! SubRip captions, as people have them: any encoding, any line end, numbers missing or wrong, times
+//! as other programs left them, tags inside; WebVTT too, because it is handed out under the name.
 //!
-//! Guarantee: what comes out is plain text with known styling; nothing of it is ever read by
-//! another parser as anything but text (the renderer's escaping is in `ass`).
+//! Nouns: a [`Cue`] is one caption; its lines are rows of [`Span`]s, text in one [`Look`].
+//!
+//! Guarantee: cues come in order, within [`TIME_MAX`], at most [`CUES_AT_ONCE_MAX`] at a time; their
+//! text is plain text without control characters, none of it a command to anybody. Not for: how it
+//! is drawn (`ass`).
 
 use std::time::Duration;
 
+mod clock;
+mod markup;
+mod text;
+
+use clock::Line;
+
 /// Cues of one file.
 pub const CUES_MAX: usize = 20_000;
+/// Cues shown at one time; the picture is full long before. What begins while so many are shown is
+/// left out.
+pub const CUES_AT_ONCE_MAX: usize = 16;
+/// No cue is shown later than this.
+pub const TIME_MAX: Duration = Duration::from_hours(100);
 /// Characters of one cue; what is over is cut off.
 const CUE_CHARS_MAX: usize = 2_000;
+/// Cues that overlap by less are meant to follow each other. Drawn as they are, the second would
+/// jump above the first and stay there.
+const OVERLAP_MIN: Duration = Duration::from_millis(150);
 
 /// One caption.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +41,28 @@ pub struct Cue {
     pub lines: Vec<Vec<Span>>,
 }
 
-/// Text in one style.
+/// Text in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Span {
     /// The text.
     pub text: String,
+    /// How it looks.
+    pub look: Look,
+}
+
+/// What tags say about text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Look {
     /// Bold.
     pub bold: bool,
     /// Italic.
     pub italic: bool,
     /// Underlined.
     pub underline: bool,
+    /// Struck out.
+    pub struck: bool,
+    /// Red, green and blue, if not the style's colour.
+    pub color: Option<[u8; 3]>,
 }
 
 /// Why a file has no captions for us.
@@ -52,189 +81,138 @@ pub enum SrtError {
 
 /// Reads captions.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Cue>, SrtError> {
-    let text = to_text(bytes)?;
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let times: Vec<(usize, (Duration, Duration))> = lines
-        .iter()
-        .enumerate()
-        .filter_map(|(n, line)| Some((n, time_line(line)?)))
-        .collect();
-    if times.is_empty() {
+    let text = text::of(bytes)?;
+    let lines: Vec<&str> = text.lines().map(clock::trimmed).collect();
+    let marks = marks(&lines);
+    if !marks.iter().any(|mark| mark.times.is_some()) {
         return Err(SrtError::NoCues);
     }
-    if times.len() > CUES_MAX {
+    if marks.len() > CUES_MAX {
         return Err(SrtError::TooMany);
     }
-    let mut cues = Vec::with_capacity(times.len());
-    for (k, &(at, (from, to))) in times.iter().enumerate() {
-        let next = times.get(k + 1).map_or(lines.len(), |&(next, _)| next);
-        let mut body = &lines[at + 1..next];
-        // The next cue's number, if it has one.
-        if next < lines.len()
-            && let Some((last, rest)) = body.split_last()
-            && !last.is_empty()
-            && last.bytes().all(|b| b.is_ascii_digit())
-        {
-            body = rest;
-        }
-        let cue = cue(from, to, body);
-        if to > from && !cue.lines.is_empty() {
-            cues.push(cue);
-        }
+    let blocks = lines.iter().find(|line| !line.is_empty());
+    let vtt = blocks.is_some_and(|line| line.starts_with("WEBVTT"));
+    let near = marks.iter().filter(|mark| mark.numbered_directly()).count();
+    let numbered = near * 2 > marks.len();
+    let mut cues = Vec::with_capacity(marks.len());
+    for (k, mark) in marks.iter().enumerate() {
+        let Some((from, to)) = mark.times else {
+            continue;
+        };
+        let next = marks.get(k + 1);
+        let body = &lines[mark.at + 1..next.map_or(lines.len(), |next| next.at)];
+        let body = match next {
+            // There a blank line ends a cue; what follows is a name or a note.
+            _ if vtt => body.split(|line| line.is_empty()).next().unwrap_or(body),
+            Some(next) => without_number(body, mark, next, numbered),
+            None => body,
+        };
+        cues.extend(cue(from, to, body));
     }
-    Ok(cues)
+    Ok(settled(cues))
 }
 
-fn to_text(bytes: &[u8]) -> Result<String, SrtError> {
-    let text = match encoding_rs::Encoding::for_bom(bytes) {
-        Some((encoding, _)) => encoding.decode(bytes).0.into_owned(),
-        None => match unmarked_utf16(bytes) {
-            Some(encoding) => encoding.decode_without_bom_handling(bytes).0.into_owned(),
-            None => std::str::from_utf8(bytes).map_or_else(
-                |_| encoding_rs::WINDOWS_1252.decode(bytes).0.into_owned(),
-                str::to_owned,
-            ),
-        },
+/// A time line of the file.
+struct Mark {
+    /// Its line.
+    at: usize,
+    /// The line of the number before it, and the number.
+    number: Option<(usize, u64)>,
+    /// What it says; a line that was meant to be one says nothing.
+    times: Option<(Duration, Duration)>,
+}
+
+impl Mark {
+    fn numbered_directly(&self) -> bool {
+        self.number.is_some_and(|(at, _)| at + 1 == self.at)
+    }
+}
+
+fn marks(lines: &[&str]) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let times = match clock::line(line) {
+            Line::Text => continue,
+            Line::Broken => None,
+            Line::Times(from, to) => Some((from, to)),
+        };
+        let after = marks.last().map_or(0, |mark| mark.at + 1);
+        let number = (after..at)
+            .rev()
+            .find(|&n| !lines[n].is_empty())
+            .and_then(|n| Some((n, number(lines[n])?)));
+        marks.push(Mark { at, number, times });
+    }
+    marks
+}
+
+fn number(line: &str) -> Option<u64> {
+    let digits = line.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| line.parse().ok())?
+}
+
+/// The lines of a cue without the number of the next one, which may be text as well: `1984`.
+fn without_number<'a, 'b>(
+    body: &'a [&'b str],
+    mark: &Mark,
+    next: &Mark,
+    numbered: bool,
+) -> &'a [&'b str] {
+    let Some((line, number)) = next.number else {
+        return body;
     };
-    if text.contains('\0') {
-        return Err(SrtError::NotText);
+    let at = line - mark.at - 1;
+    let follows = mark.number.is_some_and(|(_, own)| own + 1 == number);
+    let apart = at > 0 && body[at - 1].is_empty() && body[..at].iter().any(|l| !l.is_empty());
+    if (numbered && next.numbered_directly()) || (follows && apart) {
+        return &body[..at];
     }
-    Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+    body
 }
 
-/// UTF-16 without a mark: nearly every second byte of European text is zero then.
-fn unmarked_utf16(bytes: &[u8]) -> Option<&'static encoding_rs::Encoding> {
-    let head = &bytes[..bytes.len().min(1024)];
-    let zeros = |odd: usize| {
-        head.iter()
-            .skip(odd)
-            .step_by(2)
-            .filter(|&&b| b == 0)
-            .count()
-    };
-    let many = head.len() / 5;
-    match (zeros(0), zeros(1)) {
-        (0, odd) if odd > many => Some(encoding_rs::UTF_16LE),
-        (even, 0) if even > many => Some(encoding_rs::UTF_16BE),
-        _ => None,
-    }
-}
-
-fn time_line(line: &str) -> Option<(Duration, Duration)> {
-    let (from, rest) = line.split_once("-->")?;
-    // Coordinates or settings may follow the second time.
-    let to = rest.split_whitespace().next()?;
-    Some((time(from.trim())?, time(to)?))
-}
-
-/// `[hh:]mm:ss[,mmm]`, also with a full stop.
-fn time(text: &str) -> Option<Duration> {
-    let (clock, fraction) = text.split_once([',', '.']).unwrap_or((text, "0"));
-    let mut seconds: u64 = 0;
-    let parts: Vec<&str> = clock.split(':').collect();
-    if !(2..=3).contains(&parts.len()) {
-        return None;
-    }
-    for part in parts {
-        seconds = seconds
-            .checked_mul(60)?
-            .checked_add(part.trim().parse::<u32>().ok()?.into())?;
-    }
-    if fraction.is_empty() || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let millis = format!("{fraction:0<3}")[..3].parse::<u64>().ok()?;
-    Some(Duration::from_millis(
-        seconds.checked_mul(1000)?.checked_add(millis)?,
-    ))
-}
-
-fn cue(from: Duration, to: Duration, body: &[&str]) -> Cue {
+fn cue(from: Duration, to: Duration, body: &[&str]) -> Option<Cue> {
     let text: Vec<&str> = body
         .iter()
         .copied()
         .filter(|line| !line.is_empty())
         .collect();
     let text: String = text.join("\n").chars().take(CUE_CHARS_MAX).collect();
-    let (place, text) = placed(&text);
-    Cue {
+    let (place, lines) = markup::read(&text);
+    let to = to.min(TIME_MAX);
+    let shown = to > from && !lines.is_empty();
+    shown.then_some(Cue {
         from,
         to,
         place,
-        lines: spans(text),
-    }
-}
-
-/// `{\an8}` at the start: a habit taken over from ASS.
-fn placed(text: &str) -> (Option<u8>, &str) {
-    let found = text.strip_prefix("{\\an").and_then(|rest| {
-        let (digit, rest) = rest.split_once('}')?;
-        let digit: u8 = digit.parse().ok()?;
-        (1..=9).contains(&digit).then_some((Some(digit), rest))
-    });
-    found.unwrap_or((None, text))
-}
-
-/// Splits text at its tags: `b`, `i` and `u` count, other known ones vanish, the rest is text.
-fn spans(text: &str) -> Vec<Vec<Span>> {
-    let mut lines = vec![vec![Span::default()]];
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let style = style_at(&lines);
-        match next {
-            '\n' => {
-                lines.push(vec![style]);
-                rest = &rest[1..];
-            }
-            '<' if let Some((style, after)) = tag(rest, &style) => {
-                if let Some(line) = lines.last_mut() {
-                    line.push(style);
-                }
-                rest = after;
-            }
-            _ => {
-                if let Some(span) = lines.last_mut().and_then(|line| line.last_mut()) {
-                    span.text.push(next);
-                }
-                rest = &rest[next.len_utf8()..];
-            }
-        }
-    }
-    for line in &mut lines {
-        line.retain(|span| !span.text.is_empty());
-    }
-    lines.retain(|line| !line.is_empty());
-    lines
-}
-
-/// The style in force: that of the last span, without its text.
-fn style_at(lines: &[Vec<Span>]) -> Span {
-    let last = lines.last().and_then(|line| line.last());
-    last.map_or_else(Span::default, |span| Span {
-        text: String::new(),
-        bold: span.bold,
-        italic: span.italic,
-        underline: span.underline,
+        lines,
     })
 }
 
-fn tag<'a>(text: &'a str, style: &Span) -> Option<(Span, &'a str)> {
-    let (inside, after) = text[1..].split_once('>')?;
-    let (on, name) = match inside.strip_prefix('/') {
-        Some(name) => (false, name),
-        None => (true, inside),
-    };
-    let name = name.split([' ', '.']).next()?.to_ascii_lowercase();
-    let mut style = style.clone();
-    match name.as_str() {
-        "b" => style.bold = on,
-        "i" => style.italic = on,
-        "u" => style.underline = on,
-        "font" | "s" | "c" | "v" | "span" | "ruby" | "rt" | "lang" => {}
-        _ => return None,
+/// Cues in order of time, doubles left out, touching where they were meant to, never too many.
+fn settled(mut cues: Vec<Cue>) -> Vec<Cue> {
+    cues.sort_by_key(|cue| cue.from);
+    let mut done: Vec<Cue> = Vec::with_capacity(cues.len());
+    // Places in `done` of those that are still shown.
+    let mut shown: Vec<usize> = Vec::new();
+    for cue in cues {
+        for &n in &shown {
+            let before = &mut done[n];
+            let both = before.to.saturating_sub(cue.from);
+            let all = before.to.saturating_sub(before.from);
+            if before.place == cue.place && both < OVERLAP_MIN && both * 2 < all {
+                before.to = before.to.min(cue.from);
+            }
+        }
+        shown.retain(|&n| done[n].to > cue.from);
+        if shown.len() < CUES_AT_ONCE_MAX && !shown.iter().any(|&n| done[n] == cue) {
+            shown.push(done.len());
+            done.push(cue);
+        }
     }
-    Some((style, after))
+    done
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;
