@@ -93,7 +93,7 @@ async fn assemble(
     Door::new(routes, certificate, door::Limits::default()).serve(&context.tasks, listener);
     let boot = context.instance.clone();
     let (work, output) = (&config.worker.work_dir, &config.worker.output_dir);
-    let roots = Roots::new(work, output, boot.clone());
+    let roots = Roots::new(work, output, &boot);
     let studio = Studio::new(config.studio, Outbound::new(config.policy)?);
     Ok(Arc::new(Attempts {
         studio: Arc::new(studio),

@@ -2,6 +2,7 @@
 //!
 //! Guarantee: every fault is named at once, before anything starts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub struct WorkerSection {
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct EncoderSection {
     pub choice: Choice,
+    pub nvenc_sessions_max: usize,
     pub ffmpeg: String,
     pub ffprobe: String,
     #[serde(deserialize_with = "de::seconds", rename = "timeout_base_s")]
@@ -122,6 +124,9 @@ impl Settings {
         if worker.jobs_max == 0 {
             errors.push("worker.jobs_max: must be at least 1".to_owned());
         }
+        if self.encoder.nvenc_sessions_max == 0 {
+            errors.push("encoder.nvenc_sessions_max: must be at least 1".to_owned());
+        }
         let policy = Policy::from_texts(&self.outbound.inputs.allow).unwrap_or_else(|faults| {
             errors.extend(
                 faults
@@ -142,6 +147,7 @@ impl Settings {
             ffmpeg: encoder.ffmpeg.clone(),
             ffprobe: encoder.ffprobe.clone(),
             encoder: encoder.choice,
+            nvenc_sessions: encoder.nvenc_sessions_max,
             batch,
             cpus,
             inputs: InputLimits {
@@ -150,6 +156,7 @@ impl Settings {
                 audio_bytes_max: inputs.audio_bytes_max,
                 captions_bytes_max: inputs.captions_bytes_max,
                 download_timeout: inputs.download_timeout,
+                local: BTreeMap::new(),
             },
             encode_timeout_base: encoder.timeout_base,
             encode_timeout_per_second: encoder.timeout_per_second,
@@ -163,14 +170,12 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
+pub(crate) mod tests {
     use photofinish_runtime::config::{Sources, load};
 
     use super::*;
 
-    fn settings(env: &[(&str, &str)]) -> Settings {
+    pub(crate) fn settings(env: &[(&str, &str)]) -> Settings {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let sources = Sources {
             defaults: DEFAULTS.to_owned(),
@@ -203,10 +208,11 @@ mod tests {
         let faults = settings(&[
             ("WORKER_PROXY_URL", "ftp://x"),
             ("PHOTOFINISH__WORKER__JOBS_MAX", "0"),
+            ("PHOTOFINISH__ENCODER__NVENC_SESSIONS_MAX", "0"),
             ("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", "here,there"),
         ])
         .config(1)
         .unwrap_err();
-        assert_eq!(faults.len(), 4, "{faults:?}");
+        assert_eq!(faults.len(), 5, "{faults:?}");
     }
 }

@@ -19,6 +19,7 @@
 pub mod app;
 pub mod attempt;
 pub mod config;
+pub mod doctor;
 pub mod error;
 mod exposed;
 pub mod inbound;

@@ -1,77 +1,224 @@
 //! One job by hand: the public job request in, files out, with the same code as on a GPU.
 //!
-//! Guarantee: nothing is served, announced or pushed. Exit code 0 only if every item succeeded.
+//! Nouns: the [`request`] is read and made into work; [`shown`] is what people and programs see.
+//!
+//! Guarantee: nothing is served, announced or pushed; a file is in the output directory only when it
+//! is whole; whatever way it ends, no directory of ours stays. With `--json` standard output is one
+//! JSON document and nothing else.
+//!
+//! | exit code | |
+//! |---|---|
+//! | 0 | every item was made |
+//! | 1 | an item failed, or nothing could be made on this machine |
+//! | 64 | the command or the job request is wrong; nothing was begun |
+//! | 78 | the settings are wrong |
+//! | 130 | stopped by a signal; what was ready by then is kept |
 
-use std::fmt::Write as _;
+mod request;
+mod shown;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind};
-use photofinish_contract::attempt_input::{PictureItem, Work};
-use photofinish_contract::request::{self, JobRequest, Task, frame_count};
-use photofinish_model::Nonce;
+use photofinish_contract::attempt_input::Work;
+use photofinish_contract::request::RequestFault;
+use photofinish_model::{Code, Nonce};
 use photofinish_outbound::Outbound;
-use photofinish_runtime::config::{Sources, environment, load};
+use photofinish_runtime::config::{ConfigErrors, Sources, environment, load};
 use photofinish_runtime::install_crypto;
-use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::request::Job;
+use self::shown::Screen;
 use crate::attempt::directories::Directories;
 use crate::attempt::rendering;
 use crate::attempt::state::Policy;
 use crate::attempt::take::{Speaker, Take};
 use crate::config::{DEFAULTS, ENV_ALIASES, Settings};
 use crate::machine;
+use crate::media::ffmpeg::FfmpegError;
 use crate::operations::studio::Studio;
+
+/// The command or the job request is wrong: EX_USAGE of sysexits.h, as in the CLI.
+pub const USAGE: u8 = 64;
+const FAILED: u8 = 1;
+const SETTINGS: u8 = 78;
+const STOPPED: u8 = 130;
+/// Between two looks at how far the work is.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What is to be done.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Offline {
-    /// The job request, or `{"input": <job request>}`, as JSON
+    /// The job request, or `{"input": <job request>}`, as JSON; `-` reads standard input. Where it
+    /// wants a URL, the path of a file is taken too, relative to the job's own file
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Where the outputs go
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Print one JSON document instead of a progress bar and a table
+    #[arg(long)]
+    pub json: bool,
     /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Does the job and prints a table.
-pub fn run(offline: &Offline) -> ExitCode {
-    install_crypto();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error)),
-    };
-    match runtime.block_on(render(offline)) {
-        Ok(last) => {
-            print(&last, &offline.out);
-            if last.errors.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
+/// Why nothing was begun.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OfflineError {
+    #[error("the job cannot be read from {}", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{} is not JSON", path.display())]
+    NotJson {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{pointer}: {text:?} is neither an http or https URL nor a file in {}", dir.display())]
+    NoFile {
+        pointer: String,
+        text: String,
+        dir: PathBuf,
+    },
+    #[error("the job request is refused")]
+    Refused(RequestFault),
+    #[error("{0}")]
+    Settings(String),
+    #[error("ffmpeg cannot encode here; `photofinish-worker doctor` says what is wrong")]
+    NoEncoder(#[source] FfmpegError),
+    #[error("{what}")]
+    Machine {
+        what: String,
+        source: std::io::Error,
+    },
+    #[error("set up downloads")]
+    Outbound(#[source] photofinish_outbound::BuildError),
+}
+
+impl OfflineError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::NotJson { .. } | Self::NoFile { .. } | Self::Refused(_) => {
+                USAGE
+            }
+            Self::Settings(_) => SETTINGS,
+            Self::NoEncoder(_) | Self::Machine { .. } | Self::Outbound(_) => FAILED,
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Read { .. } => Code::NotFound,
+            Self::NotJson { .. } => Code::Malformed,
+            Self::NoFile { .. } => Code::InvalidUrl,
+            Self::Refused(_) => Code::InvalidRequest,
+            Self::Settings(_) | Self::NoEncoder(_) | Self::Machine { .. } | Self::Outbound(_) => {
+                Code::InternalError
             }
         }
-        Err(error) => fail(&error),
     }
 }
 
-fn fail(error: &anyhow::Error) -> ExitCode {
-    // Nobody is left to tell when standard error is closed.
-    drop(writeln!(std::io::stderr(), "{error:#}"));
-    ExitCode::FAILURE
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) last: Announcement,
+    pub(crate) ids: Vec<String>,
+    pub(crate) out: PathBuf,
+    pub(crate) stopped: bool,
 }
 
-async fn render(offline: &Offline) -> anyhow::Result<Announcement> {
-    let work = work_of(&read(&offline.input)?);
+/// Does the job and shows what came of it.
+pub fn run(offline: &Offline) -> ExitCode {
+    install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(render(offline)),
+        Err(source) => Err(OfflineError::Machine {
+            what: "start".to_owned(),
+            source,
+        }),
+    };
+    let (text, to_stdout) = match (&done, offline.json) {
+        (Ok(done), true) => (shown::document(done), true),
+        (Ok(done), false) => (shown::table(done), true),
+        (Err(error), true) => (shown::error_document(error), true),
+        (Err(error), false) => (shown::complaint(error), false),
+    };
+    // Nobody is left to tell when the stream is closed.
+    drop(if to_stdout {
+        std::io::stdout().write_all(text.as_bytes())
+    } else {
+        std::io::stderr().write_all(text.as_bytes())
+    });
+    match done {
+        Ok(done) if done.stopped => ExitCode::from(STOPPED),
+        Ok(done) if done.last.errors.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(FAILED),
+        Err(error) => ExitCode::from(error.exit_code()),
+    }
+}
+
+async fn render(offline: &Offline) -> Result<Done, OfflineError> {
+    let Job { work, local } = request::read(&offline.input)?;
+    let studio = studio(offline, local)?;
+    let machine = |what: &str| {
+        let what = what.to_owned();
+        move |source| OfflineError::Machine { what, source }
+    };
+    let mut signals = Signals::new().map_err(machine("listen for signals"))?;
+    // Now, and not at every item: whatever is missing is missing for all.
+    studio.encoder().await.map_err(OfflineError::NoEncoder)?;
+    let out = &offline.out;
+    let cannot_make = format!("make {}", out.display());
+    std::fs::create_dir_all(out).map_err(machine(&cannot_make))?;
+    let out = out.canonicalize().map_err(machine(&cannot_make))?;
+    // In the output directory itself: what is made there can be moved to its place.
+    let scratch = tempfile::Builder::new()
+        .prefix(".photofinish-")
+        .tempdir_in(&out)
+        .map_err(machine(&format!("make a directory in {}", out.display())))?;
+    let dirs = Directories {
+        work: scratch.path().join("work"),
+        output: scratch.path().join("made"),
+    };
+    std::fs::create_dir_all(&dirs.work).map_err(machine("make a directory"))?;
+    std::fs::create_dir_all(&dirs.output).map_err(machine("make a directory"))?;
+    let take = take(&work, &dirs.output);
+    let mut screen = Screen::new(&out, offline.json);
+    let stopped = drive(&studio, &take, &work, &dirs, &mut screen, &mut signals).await;
+    screen.end();
+    let mut last = take.announcement(AnnouncementKind::Final);
+    if stopped {
+        // What was stopped has not failed.
+        let stops = [Code::RenderTimeout, Code::WorkerStopping];
+        last.errors
+            .retain(|error| !stops.contains(&error.fault.code));
+    }
+    for output in &last.outputs {
+        std::fs::rename(dirs.output.join(&output.name), out.join(&output.name))
+            .map_err(machine(&format!("keep {}", output.name)))?;
+    }
+    let ids = take.items().iter().map(|item| item.id.clone()).collect();
+    Ok(Done {
+        last,
+        ids,
+        out,
+        stopped,
+    })
+}
+
+fn studio(offline: &Offline, local: request::Local) -> Result<Studio, OfflineError> {
     let sources = Sources {
         defaults: DEFAULTS.to_owned(),
         file: offline.config.clone(),
@@ -82,87 +229,64 @@ async fn render(offline: &Offline) -> anyhow::Result<Announcement> {
             .collect(),
         overrides: Vec::new(),
     };
-    let settings: Settings = load(&sources)?;
-    let config = settings
+    let settings: Settings = load(&sources)
+        .map_err(|errors: ConfigErrors| OfflineError::Settings(errors.to_string()))?;
+    let mut config = settings
         .config(machine::cpus())
-        .map_err(|faults| anyhow::anyhow!("settings: {}", faults.join("; ")))?;
-    let studio = Studio::new(config.studio, Outbound::new(config.policy)?);
-    std::fs::create_dir_all(&offline.out).context("make the output directory")?;
-    let out = offline.out.canonicalize()?;
-    let scratch = tempfile::tempdir().context("make a directory for inputs")?;
-    let (work_dir, made_dir) = (scratch.path().join("work"), scratch.path().join("made"));
-    std::fs::create_dir_all(&work_dir)?;
-    std::fs::create_dir_all(&made_dir)?;
-    let dirs = Directories {
-        work: work_dir,
-        output: made_dir,
-    };
-    let take = take(&work, &dirs.output);
-    let bar = indicatif::ProgressBar::new(take.items().len() as u64);
-    let mut news = take.announcements();
-    tokio::select! {
-        () = rendering::render(&studio, &take, &work, &dirs) => {}
-        () = async {
-            while news.changed().await.is_ok() {
-                let done = news.borrow().as_ref().map_or(0, |n| n.outputs.len() + n.errors.len());
-                bar.set_position(done as u64);
+        .map_err(|faults| OfflineError::Settings(format!("settings: {}", faults.join("; "))))?;
+    config.studio.inputs.local = local;
+    let outbound = Outbound::new(config.policy).map_err(OfflineError::Outbound)?;
+    Ok(Studio::new(config.studio, outbound))
+}
+
+/// Renders until all is done, showing how far it is. True when a signal ended it before.
+async fn drive(
+    studio: &Studio,
+    take: &Take,
+    work: &Work,
+    dirs: &Directories,
+    screen: &mut Screen,
+    signals: &mut Signals,
+) -> bool {
+    let rendering = rendering::render(studio, take, work, dirs);
+    let mut rendering = std::pin::pin!(rendering);
+    let mut looks = tokio::time::interval(LOOK_AGAIN_AFTER);
+    let mut stopped = false;
+    loop {
+        tokio::select! {
+            () = &mut rendering => break,
+            () = signals.came(), if !stopped => {
+                stopped = true;
+                take.stop_rendering();
             }
-        } => {}
+            _ = looks.tick(), if !stopped => screen.look(take),
+        }
     }
-    bar.finish_and_clear();
-    let last = take.announcement(AnnouncementKind::Final);
-    for output in &last.outputs {
-        std::fs::copy(dirs.output.join(&output.name), out.join(&output.name))
-            .with_context(|| format!("keep {}", output.name))?;
+    if !stopped {
+        screen.look(take);
     }
-    Ok(last)
+    stopped
 }
 
-fn read(path: &Path) -> anyhow::Result<JobRequest> {
-    let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-    let mut body: Value = serde_json::from_slice(&text).context("the input is not JSON")?;
-    if let Some(inner) = body.get_mut("input") {
-        body = inner.take();
-    }
-    request::parse(&body).map_err(|fault| {
-        let faults: Vec<String> = fault
-            .errors
-            .iter()
-            .map(|error| format!("{} {}: {}", error.pointer, error.code, error.detail))
-            .collect();
-        anyhow::anyhow!("the job request is refused:\n  {}", faults.join("\n  "))
-    })
+/// The signals that ask a program to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-/// The whole job as one part.
-fn work_of(request: &JobRequest) -> Work {
-    match &request.task {
-        Task::Img2vid(task) => Work::Img2vid {
-            frame_rate: task.frame_rate,
-            width: task.width,
-            height: task.height,
-            fit: task.fit,
-            items: (0..)
-                .zip(&task.images)
-                .map(|(index, image)| PictureItem {
-                    index,
-                    item: image.id.clone(),
-                    image_url: image.image_url.clone(),
-                    frames: frame_count(image.duration_s, task.frame_rate),
-                    motion: image.motion,
-                })
-                .collect(),
-        },
-        Task::Caption(task) => Work::Caption {
-            url_video: task.url_video.clone(),
-            url_srt: task.url_srt.clone(),
-            style: task.style.clone(),
-        },
-        Task::Addaudio(task) => Work::Addaudio {
-            url_video: task.url_video.clone(),
-            url_audio: task.url_audio.clone(),
-            timing: task.timing,
-        },
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -183,42 +307,6 @@ fn take(work: &Work, output: &Path) -> Arc<Take> {
         first_contact: Duration::ZERO,
     };
     let items = rendering::items_of(work);
-    Take::new(
-        speaker,
-        "",
-        output.to_owned(),
-        items,
-        policy,
-        Instant::now(),
-    )
-}
-
-fn print(last: &Announcement, out: &Path) {
-    let mut table = format!("{:<48} {:>10} {:>12}\n", "output", "seconds", "bytes");
-    for output in &last.outputs {
-        let path = out.join(&output.name);
-        let _written = writeln!(
-            table,
-            "{:<48} {:>10.3} {:>12}",
-            path.display(),
-            output.duration_s,
-            output.bytes
-        );
-    }
-    for error in &last.errors {
-        let fault = &error.fault;
-        let _written = writeln!(
-            table,
-            "item {}: {}: {}",
-            error.index, fault.code, fault.detail
-        );
-    }
-    let (made, failed) = (last.outputs.len(), last.errors.len());
-    let _written = writeln!(
-        table,
-        "{made} made, {failed} failed in {:.2} s",
-        last.spent.taken_s
-    );
-    // Nobody is left to tell when standard output is closed.
-    drop(std::io::stdout().write_all(table.as_bytes()));
+    let dir = output.to_owned();
+    Take::new(speaker, "", dir, items, policy, Instant::now())
 }

@@ -91,6 +91,12 @@ pub struct ReadyOutput {
     pub sha256: String,
     /// Its length in seconds.
     pub duration_s: f64,
+    /// Who encoded its pictures, in ffmpeg's words; absent when they are as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// Seconds it took to make, without its downloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub render_s: Option<f64>,
 }
 
 /// An item that failed on the worker.

@@ -98,6 +98,8 @@ codes! {
     NotAudio => "not_audio",
     /// The captions cannot be read.
     NotCaptions => "not_captions",
+    /// The worker has no font that the captions need.
+    FontMissing => "font_missing",
     /// Rendering failed.
     RenderFailed => "render_failed",
     /// Encoding took longer than its limit.

@@ -98,6 +98,8 @@ impl RenderingWorker {
             bytes: content.len() as u64,
             sha256: hex::encode(Sha256::digest(&content)),
             duration_s: 1.0,
+            encoder: None,
+            render_s: None,
         };
         self.shared
             .token

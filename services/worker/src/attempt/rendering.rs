@@ -16,10 +16,13 @@ use sha2::{Digest as _, Sha256};
 use super::directories::{Directories, output_name};
 use super::take::{Item, Take};
 use crate::error::{Halt, ItemFault};
+use crate::media::rate::Rate;
 use crate::operations::Made;
 use crate::operations::addaudio::{self, AddaudioJob};
 use crate::operations::caption::{self, CaptionJob};
+use crate::operations::encode;
 use crate::operations::img2vid::{self, ClipFormat};
+use crate::operations::inputs::Inputs;
 use crate::operations::studio::Studio;
 use crate::operations::video::Desk;
 
@@ -37,27 +40,59 @@ pub fn items_of(work: &Work) -> Vec<(ItemIndex, String)> {
     }
 }
 
+/// Every address that the items of a work name, as often as they do.
+fn urls_of(work: &Work) -> Vec<&str> {
+    match work {
+        Work::Img2vid { items, .. } => items.iter().map(|item| item.image_url.as_str()).collect(),
+        Work::Caption {
+            url_video, url_srt, ..
+        } => vec![url_video, url_srt],
+        Work::Addaudio {
+            url_video,
+            url_audio,
+            ..
+        } => vec![url_video, url_audio],
+    }
+}
+
+/// What all items of a taking share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    studio: &'a Studio,
+    inputs: &'a Inputs,
+    work: &'a Work,
+}
+
 /// Renders everything that is wanted into the taking's directory.
 pub async fn render(studio: &Studio, take: &Take, work: &Work, dirs: &Directories) {
     let at_once = studio.settings.batch + FETCHED_AHEAD;
+    let inputs = Inputs::new(dirs.work.clone(), urls_of(work));
+    let shared = Shared {
+        studio,
+        inputs: &inputs,
+        work,
+    };
     futures_util::stream::iter(take.items())
-        .for_each_concurrent(at_once, |item| render_item(studio, take, work, dirs, item))
+        .for_each_concurrent(at_once, |item| render_item(shared, take, dirs, item))
         .await;
     let now = take.now();
     take.change(|state| state.rendered(now));
 }
 
-async fn render_item(studio: &Studio, take: &Take, work: &Work, dirs: &Directories, item: &Item) {
+async fn render_item(shared: Shared<'_>, take: &Take, dirs: &Directories, item: &Item) {
     let name = output_name(item.index, &item.id);
     let dir = dirs.work.join(item.index.to_string());
     let out = dirs.output.join(&name);
     let made = match tokio::fs::create_dir_all(&dir).await {
         Ok(()) if item.stop.is_cancelled() => Err(Halt::Stopped),
-        Ok(()) => Box::pin(make(studio, work, item, &dir, &out)).await,
+        Ok(()) => Box::pin(make(shared, item, &dir, &out)).await,
         Err(error) => Err(disk_fault(&error)),
     };
     // Best effort: the whole directory goes with the taking.
     drop(tokio::fs::remove_dir_all(&dir).await);
+    if made.is_err() {
+        drop(tokio::fs::remove_file(encode::part_of(&out)).await);
+    }
     let described = match made {
         Ok(made) => describe(item, name, &out, made)
             .await
@@ -83,16 +118,15 @@ async fn render_item(studio: &Studio, take: &Take, work: &Work, dirs: &Directori
     metrics::counter!("photofinish_worker_items_total", "outcome" => outcome).increment(1);
 }
 
-async fn make(
-    studio: &Studio,
-    work: &Work,
-    item: &Item,
-    dir: &Path,
-    out: &Path,
-) -> Result<Made, Halt> {
-    let stop = &item.stop;
-    let desk = Desk { studio, dir, stop };
-    match work {
+async fn make(shared: Shared<'_>, item: &Item, dir: &Path, out: &Path) -> Result<Made, Halt> {
+    let desk = Desk {
+        studio: shared.studio,
+        inputs: shared.inputs,
+        dir,
+        stop: &item.stop,
+        progress: &item.progress,
+    };
+    match shared.work {
         Work::Img2vid {
             frame_rate,
             width,
@@ -100,17 +134,19 @@ async fn make(
             fit,
             items,
         } => {
-            let (frame_rate, width, height, fit) = (*frame_rate, *width, *height, *fit);
+            let nth = items.iter().position(|it| it.index == item.index);
+            let (nth, picture) = nth
+                .and_then(|n| Some((n, items.get(n)?)))
+                .ok_or(Halt::Stopped)?;
             let format = ClipFormat {
-                frame_rate,
-                width,
-                height,
-                fit,
+                rate: Rate::of(*frame_rate),
+                width: *width,
+                height: *height,
+                fit: *fit,
                 items: items.len(),
+                nth,
             };
-            let picture = items.iter().find(|picture| picture.index == item.index);
-            let picture = picture.ok_or(Halt::Stopped)?;
-            img2vid::clip(studio, format, picture, dir, out, stop).await
+            img2vid::clip(desk, format, picture, out).await
         }
         Work::Caption {
             url_video,
@@ -156,6 +192,8 @@ async fn describe(item: &Item, name: String, out: &Path, made: Made) -> io::Resu
         bytes,
         sha256,
         duration_s: made.duration_s,
+        encoder: made.encoder.map(|encoder| encoder.as_str().to_owned()),
+        render_s: Some(made.took.as_secs_f64()),
     })
 }
 

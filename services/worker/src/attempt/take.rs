@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::{Lookup, Policy, State};
 use crate::error::ItemFault;
+use crate::operations::progress::Progress;
 
 /// Who is speaking in an announcement.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct Item {
     pub id: String,
     /// Cancelled when its rendering must stop.
     pub stop: CancellationToken,
+    /// How far its rendering is.
+    pub progress: Progress,
 }
 
 /// One taking of an attempt.
@@ -73,6 +76,7 @@ impl Take {
                 index,
                 id,
                 stop: CancellationToken::new(),
+                progress: Progress::default(),
             })
             .collect();
         Arc::new(Self {

@@ -3,4 +3,7 @@
 pub mod container;
 pub mod encoder;
 pub mod ffmpeg;
+pub mod mp4;
+pub mod plan;
 pub mod probe;
+pub mod rate;

@@ -4,145 +4,153 @@
 //! tagged so; a file appears under its name only when it is whole.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use photofinish_contract::attempt_input::PictureItem;
 use photofinish_contract::request::Fit;
-use photofinish_model::Code;
-use tokio_util::sync::CancellationToken;
 
-use super::Made;
-use super::inputs::{self, Kind};
-use super::studio::{Studio, encode_fault};
-use super::video::keep;
+use super::inputs::Kind;
+use super::picture::{self, Darkroom};
+use super::studio::{encode_fault, no_encoder};
+use super::video::Desk;
+use super::{Made, encode};
 use crate::error::Halt;
-use crate::media::encoder::Encoder;
-use crate::media::ffmpeg::{Args, FfmpegError, Running};
+use crate::media::ffmpeg::{self, Args, FfmpegError, Moment, Running};
+use crate::media::plan::Plan;
+use crate::media::rate::Rate;
 use photofinish_render::camera;
-use photofinish_render::decode::{self, DecodeError};
 use photofinish_render::pump::{self, Shot};
 use photofinish_render::stage::Stage;
 
-/// What all clips of a part share.
+/// The pipe to ffmpeg: what an unprivileged process may ask for.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// What a clip is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct ClipFormat {
     /// Frames per second.
-    pub frame_rate: f64,
+    pub rate: Rate,
     /// Pixels, even.
     pub width: u32,
     /// Pixels, even.
     pub height: u32,
     /// How pictures of another shape are fitted.
     pub fit: Fit,
-    /// Clips that are made at the same time, for sharing the processors.
+    /// Clips of the part, for sharing the processors,
     pub items: usize,
+    /// and which of them this is, from 0.
+    pub nth: usize,
 }
 
-impl ClipFormat {
-    /// Seconds of a clip.
-    pub fn duration_s(&self, frames: u32) -> f64 {
-        f64::from(frames) / self.frame_rate
-    }
-}
-
-/// Makes the clip of one picture at `out`; `dir` is the item's private directory.
+/// Makes the clip of one picture at `out`.
 pub async fn clip(
-    studio: &Studio,
+    desk: Desk<'_>,
     format: ClipFormat,
     item: &PictureItem,
-    dir: &Path,
     out: &Path,
-    stop: &CancellationToken,
 ) -> Result<Made, Halt> {
-    let source = dir.join("image");
-    let limits = &studio.settings.inputs;
-    inputs::fetch(
-        &studio.outbound,
-        limits,
-        Kind::Image,
-        &item.image_url,
-        &source,
-        stop,
-    )
-    .await?;
+    let Desk { studio, stop, .. } = desk;
+    desk.fetch(Kind::Image, &item.image_url, "image").await?;
     let _slot = studio.slot(stop).await?;
-    let encoder = studio
-        .encoder()
-        .await
-        .map_err(|error| encode_fault(&error))?;
-    let shot = set_up(format, item, &source).await?;
-    let threads = studio.threads(format.items);
-    let limit = studio.encode_limit(format.duration_s(item.frames));
-    let part = out.with_extension("part");
-    let args = encode_args(format, encoder, threads).arg(&part);
-    let encoded = encode(studio, shot, dir, &args, threads, limit, stop).await;
-    encoded.map_err(|error| encode_fault(&error))?;
-    keep(&part, out).await?;
+    let begun = Instant::now();
+    let threads = studio.threads(format.nth, format.items);
+    let size = Some((format.width, format.height));
+    let turn = studio.encoders.turn(size, threads, stop).await;
+    let mut turn = turn.map_err(|error| no_encoder(&error))?;
+    // Kept for a second turn: a picture is decoded once.
+    let shot = Arc::new(set_up(desk, format, item).await?);
+    let part = encode::part_of(out);
+    let done = loop {
+        let args = encode_args(format, &turn.plan).arg(&part);
+        let done = pump_into(desk, format, &shot, &args, threads).await;
+        match studio.encoders.next(&turn, threads, &done) {
+            Some(rescue) => turn = rescue,
+            None => break done,
+        }
+    };
+    done.map_err(|error| encode_fault(&error))?;
+    encode::keep(&part, out).await?;
     Ok(Made {
-        duration_s: format.duration_s(item.frames),
+        duration_s: format.rate.seconds(shot.frames),
+        encoder: Some(turn.plan.encoder()),
+        took: begun.elapsed(),
     })
 }
 
-async fn set_up(format: ClipFormat, item: &PictureItem, source: &Path) -> Result<Shot, Halt> {
-    let (source, motion, frames) = (source.to_owned(), item.motion, item.frames.max(1));
-    let work = move || {
-        let bytes = std::fs::read(&source).map_err(|error| internal(&error))?;
-        let picture = decode::decode(&bytes).map_err(|error| not_an_image(&error))?;
-        drop(bytes);
+async fn set_up(desk: Desk<'_>, format: ClipFormat, item: &PictureItem) -> Result<Shot, Halt> {
+    let room = Darkroom {
+        ffmpeg: &desk.studio.settings.ffmpeg,
+        dir: desk.dir,
+        stop: desk.stop,
+    };
+    let picture = room.develop("image").await?;
+    let (motion, frames) = (item.motion, item.frames.max(1));
+    picture::blocking(move || {
         let zoom = camera::zoom_max(&motion);
-        let stage = Stage::set(picture, format.width, format.height, format.fit, zoom)
-            .map_err(|error| internal(&error))?;
+        let stage = Stage::set(&picture, format.width, format.height, format.fit, zoom);
         Ok(Shot {
             stage,
             motion,
             frames,
         })
-    };
-    // A decoder that panics spoils its own item only.
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| {
-            tracing::error!(%error, "decode a picture");
-            Err(Halt::permanent(
-                Code::NotAnImage,
-                "the picture could not be decoded; save it anew as JPEG or PNG",
-            ))
-        })
+    })
+    .await
 }
 
-async fn encode(
-    studio: &Studio,
-    shot: Shot,
-    dir: &Path,
+/// Films the shot into ffmpeg; an error as well when it did not encode every frame.
+async fn pump_into(
+    desk: Desk<'_>,
+    format: ClipFormat,
+    shot: &Arc<Shot>,
     args: &Args,
     threads: usize,
-    limit: std::time::Duration,
-    stop: &CancellationToken,
 ) -> Result<(), FfmpegError> {
-    let program = &studio.settings.ffmpeg;
-    let mut running = Running::start(program, dir, args, true)?;
+    let program = &desk.studio.settings.ffmpeg;
+    let frames = shot.frames;
+    let bounds = desk.studio.encode_bounds(format.rate.seconds(frames));
+    let args = ffmpeg::telling().with(args);
+    let mut running = Running::start(program, desk.dir, &args, true, bounds)?;
     let mut pipe = running.take_input().map_err(|source| FfmpegError::Start {
         program: program.clone(),
         source,
     })?;
+    // A larger pipe saves changes of context; where it is refused, all works as well.
+    let _refused = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_BYTES);
     // Ends the filming as well when this future is dropped or the encoder is gone.
-    let filming = stop.child_token();
+    let filming = desk.stop.child_token();
     let _guard = filming.clone().drop_guard();
+    let shot = Arc::clone(shot);
     let pumping =
         tokio::task::spawn_blocking(move || pump::pump(&shot, threads, &mut pipe, &filming));
+    let encoded = AtomicU64::new(0);
+    let tell = |moment: Moment| {
+        encoded.store(moment.frames, Ordering::Relaxed);
+        desk.progress.set(moment.frames as f64 / f64::from(frames));
+    };
     // First the encoder: when it fails, the pump sees a broken pipe, which says nothing.
-    running.finish(0, limit, stop).await?;
+    running.watch(&tell, desk.stop).await?;
     let pumped = pumping
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    pumped.map_err(|error| FfmpegError::Failed {
-        program: "the renderer".to_owned(),
-        said: error.to_string(),
-    })
+    let failed = |program: &str, said| FfmpegError::Failed {
+        program: program.to_owned(),
+        said,
+    };
+    pumped.map_err(|error| failed("the renderer", error.to_string()))?;
+    match encoded.into_inner() {
+        all if all == u64::from(frames) => Ok(()),
+        some => Err(failed(
+            program,
+            format!("{some} of {frames} frames encoded"),
+        )),
+    }
 }
 
-fn encode_args(format: ClipFormat, encoder: Encoder, threads: usize) -> Args {
+fn encode_args(format: ClipFormat, plan: &Plan) -> Args {
     let ClipFormat {
-        frame_rate,
+        rate,
         width,
         height,
         ..
@@ -151,36 +159,10 @@ fn encode_args(format: ClipFormat, encoder: Encoder, threads: usize) -> Args {
     Args::words("-hide_banner -nostats -loglevel error -y -protocol_whitelist file,pipe")
         .and("-f rawvideo -pix_fmt yuv420p")
         .and(&format!(
-            "-video_size {width}x{height} -framerate {frame_rate} {colour}"
+            "-video_size {width}x{height} -framerate {rate} {colour}"
         ))
         .and("-i pipe:0 -an")
-        .with(&encoder.args(threads))
-        .and("-pix_fmt yuv420p")
+        .with(&plan.sized(width, height).args())
         .and(colour)
         .and("-chroma_sample_location left -movflags +faststart -f mp4")
-}
-
-fn internal(error: &dyn std::error::Error) -> Halt {
-    tracing::error!(%error, "make a clip");
-    Halt::transient(
-        Code::InternalError,
-        "the worker failed at this picture; the operator has the evidence",
-    )
-}
-
-fn not_an_image(error: &DecodeError) -> Halt {
-    match error {
-        DecodeError::TooLarge { .. } => {
-            Halt::permanent(Code::InputTooLarge, format!("{error}; make it smaller"))
-        }
-        DecodeError::Unknown | DecodeError::Damaged { .. } | DecodeError::CutOff => {
-            tracing::info!(%error, cause = ?std::error::Error::source(error), "picture refused");
-            Halt::permanent(
-                Code::NotAnImage,
-                format!(
-                    "{error}; save it anew as JPEG, PNG, WebP or GIF and check that the address gives the picture itself"
-                ),
-            )
-        }
-    }
 }

@@ -1,18 +1,30 @@
 //! Inputs: downloaded from addresses that a stranger chose, into the job's private directory.
 //!
-//! Guarantee: nothing larger than its cap lies on disk for longer than its download; each way to
-//! fail has its code and a sentence that says what to do, without the URL (it may hold a secret).
+//! Nouns: a [`Fetch`] is how one input is fetched; [`Inputs`] are those of a whole taking.
+//!
+//! Guarantee: nothing larger than its cap lies on disk for longer than its download; an address is
+//! fetched once in a taking, whoever asks for it; each way to fail has its code and a sentence that
+//! says what to do, without the URL (it may hold a secret).
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use photofinish_model::Code;
 use photofinish_outbound::{Class, Limits, Outbound, OutboundError};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::links::{self, DrivePage, Link};
+use super::video::unusable;
 use crate::error::Halt;
+use crate::media::container::Foreign;
 
-/// Attempts to get a first byte.
+/// Enough to know what a file certainly is not.
+const HEAD_BYTES: u64 = 1024;
+/// Downloads of one input.
 const TRIES_MAX: u32 = 3;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// The longest `Retry-After` that is waited for; GPU time is too dear for more.
@@ -29,8 +41,10 @@ pub struct InputLimits {
     pub audio_bytes_max: u64,
     /// Bytes of captions.
     pub captions_bytes_max: u64,
-    /// One download.
+    /// One download, with all its tries.
     pub download_timeout: Duration,
+    /// Files of this machine that stand for addresses; none but in a job by hand.
+    pub local: BTreeMap<String, PathBuf>,
 }
 
 /// What an input is, as the client reads it.
@@ -66,36 +80,259 @@ impl Kind {
     }
 }
 
-/// Downloads `url` to `path`, or says why not.
-pub async fn fetch(
-    outbound: &Outbound,
-    limits: &InputLimits,
-    kind: Kind,
-    url: &str,
-    path: &Path,
-    stop: &CancellationToken,
-) -> Result<(), Halt> {
-    let limits = Limits {
-        body_max: kind.bytes_max(limits),
-        total: limits.download_timeout,
-        ..Limits::default()
-    };
-    for tried in 1.. {
-        let result = tokio::select! {
-            result = outbound.download(url, path, &limits) => result,
-            () = stop.cancelled() => return Err(Halt::Stopped),
-        };
-        let Err(error) = result else { break };
-        if error.class() == Class::Permanent || tried >= TRIES_MAX {
-            tracing::info!(kind = kind.noun(), %error, tried, "input not fetched");
-            return Err(fault(kind, &error));
+/// The inputs of one taking. An address that several items name is fetched once, and kept for as
+/// long as one of them still has to come; what each item gets is a link to the same file.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    dir: PathBuf,
+    shared: HashMap<String, Shared>,
+}
+
+/// An input that several items ask for.
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    askers_left: usize,
+    here: bool,
+    /// What nobody need try again.
+    fault: Option<(Kind, Halt)>,
+}
+
+/// How one input is fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch<'a> {
+    /// Fetches.
+    pub outbound: &'a Outbound,
+    /// What it may cost.
+    pub limits: &'a InputLimits,
+    /// What it is meant to be.
+    pub kind: Kind,
+    /// Ends it.
+    pub stop: &'a CancellationToken,
+}
+
+impl Inputs {
+    /// Inputs that are kept in `dir`, which must be there; `urls` are all addresses that will be
+    /// asked for, as often as they will.
+    pub fn new<'a>(dir: PathBuf, urls: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut askers: HashMap<&str, usize> = HashMap::new();
+        for url in urls {
+            *askers.entry(url).or_default() += 1;
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause(&error, tried)) => {}
-            () = stop.cancelled() => return Err(Halt::Stopped),
+        let several = askers.into_iter().filter(|(_, askers)| *askers > 1);
+        let shared = several.enumerate().map(|(number, (url, askers_left))| {
+            let kept = Mutex::new(Kept {
+                askers_left,
+                here: false,
+                fault: None,
+            });
+            let name = format!("input-{number}");
+            (url.to_owned(), Shared { name, kept })
+        });
+        let shared = shared.collect();
+        Self { dir, shared }
+    }
+
+    /// Brings the file of `url` to `path`, or says why not.
+    pub async fn fetch(&self, fetch: Fetch<'_>, url: &str, path: &Path) -> Result<(), Halt> {
+        let Some(shared) = self.shared.get(url) else {
+            return Box::pin(fetch.file(url, path)).await;
+        };
+        let mut kept = tokio::select! {
+            kept = shared.kept.lock() => kept,
+            () = fetch.stop.cancelled() => return Err(Halt::Stopped),
+        };
+        let file = self.dir.join(&shared.name);
+        let brought = kept.bring(fetch, url, &file, path).await;
+        if brought != Err(Halt::Stopped) {
+            kept.askers_left = kept.askers_left.saturating_sub(1);
+        }
+        if kept.askers_left == 0 && kept.here {
+            kept.here = false;
+            // Best effort: the directory goes with the taking.
+            drop(tokio::fs::remove_file(&file).await);
+        }
+        brought
+    }
+}
+
+impl Kept {
+    async fn bring(
+        &mut self,
+        fetch: Fetch<'_>,
+        url: &str,
+        file: &Path,
+        path: &Path,
+    ) -> Result<(), Halt> {
+        match &self.fault {
+            Some((kind, fault)) if *kind == fetch.kind => return Err(fault.clone()),
+            Some(_) | None => {}
+        }
+        if !self.here {
+            let fetched = Box::pin(fetch.file(url, file)).await;
+            if fetched.is_err() {
+                // Best effort: a part of it is of use to nobody.
+                drop(tokio::fs::remove_file(file).await);
+            }
+            if let Err(Halt::Fault(fault)) = &fetched
+                && fault.permanent
+            {
+                self.fault = Some((fetch.kind, fault.clone().into()));
+            }
+            fetched?;
+            self.here = true;
+        }
+        let link = async {
+            let bytes = tokio::fs::metadata(file).await?.len();
+            if bytes <= fetch.kind.bytes_max(fetch.limits) {
+                tokio::fs::hard_link(file, path).await?;
+            }
+            std::io::Result::Ok(bytes)
+        };
+        let bytes = link.await.map_err(|error| {
+            let error = OutboundError::File(error);
+            tracing::error!(cause = ?error, "link an input");
+            fault(fetch.kind, &error)
+        })?;
+        let max = fetch.kind.bytes_max(fetch.limits);
+        if bytes > max {
+            return Err(fault(fetch.kind, &OutboundError::TooLarge { max }));
+        }
+        Ok(())
+    }
+}
+
+impl Fetch<'_> {
+    /// Downloads `url`, whatever page it is shared by, to `path`.
+    async fn file(self, url: &str, path: &Path) -> Result<(), Halt> {
+        match links::resolve(url) {
+            Link::Direct(url) => {
+                self.download(&url, path).await?;
+                match foreign(path).await {
+                    Some(foreign) => Err(unusable(self.kind, foreign.why())),
+                    None => Ok(()),
+                }
+            }
+            Link::Drive(url) => self.drive(&url, path).await,
+            Link::NoFile => Err(Halt::permanent(
+                Code::InputNotFound,
+                format!(
+                    "the {}'s address is that of a folder or of a document of Google's; share one file and give its link",
+                    self.kind.noun()
+                ),
+            )),
         }
     }
-    Ok(())
+
+    /// A file of Google Drive's, which may ask for a confirmation first.
+    async fn drive(self, url: &str, path: &Path) -> Result<(), Halt> {
+        let noun = self.kind.noun();
+        let mut url = url.to_owned();
+        let mut confirmed = false;
+        loop {
+            self.download(&url, path).await?;
+            match foreign(path).await {
+                None => return Ok(()),
+                Some(Foreign::WebPage) => {}
+                Some(foreign) => return Err(unusable(self.kind, foreign.why())),
+            }
+            match links::drive_page(&page(path).await, &url) {
+                DrivePage::Confirm(to) if !confirmed => (url, confirmed) = (to, true),
+                DrivePage::Confirm(_) | DrivePage::Private => {
+                    return Err(Halt::permanent(
+                        Code::InputNotFound,
+                        format!(
+                            "Google Drive shows a page in place of the {noun}; share it with everyone who has the link"
+                        ),
+                    ));
+                }
+                DrivePage::Quota => {
+                    return Err(Halt::transient(
+                        Code::InputUnreachable,
+                        format!(
+                            "Google Drive gives out the {noun} no more today, too many people fetched it; copy it to another place, or retry the job tomorrow"
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Downloads with its tries, all within one deadline.
+    async fn download(self, url: &str, path: &Path) -> Result<(), Halt> {
+        if let Some(file) = self.limits.local.get(url) {
+            return self.copy(file, path).await;
+        }
+        let deadline = Instant::now() + self.limits.download_timeout;
+        for tried in 1.. {
+            let limits = Limits {
+                body_max: self.kind.bytes_max(self.limits),
+                total: deadline.saturating_duration_since(Instant::now()),
+                ..Limits::default()
+            };
+            let result = tokio::select! {
+                result = self.outbound.download(url, path, &limits) => result,
+                () = self.stop.cancelled() => return Err(Halt::Stopped),
+            };
+            let Err(error) = result else { break };
+            let wait = pause(&error, tried);
+            let last = tried >= TRIES_MAX || Instant::now() + wait >= deadline;
+            if error.class() == Class::Permanent || last {
+                let cause = std::error::Error::source(&error);
+                tracing::info!(kind = self.kind.noun(), %error, ?cause, tried, "input not fetched");
+                return Err(fault(self.kind, &error));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Err(Halt::Stopped),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fetch<'_> {
+    /// Copies a file of this machine.
+    async fn copy(self, file: &Path, path: &Path) -> Result<(), Halt> {
+        let max = self.kind.bytes_max(self.limits);
+        let copy = async {
+            if tokio::fs::metadata(file).await?.len() > max {
+                return Ok(false);
+            }
+            tokio::fs::copy(file, path).await.map(|_| true)
+        };
+        match copy.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(fault(self.kind, &OutboundError::TooLarge { max })),
+            Err(error) => Err(Halt::permanent(
+                Code::InputNotFound,
+                format!("the {} cannot be read: {error}", self.kind.noun()),
+            )),
+        }
+    }
+}
+
+/// The beginning of a file; nothing, if it cannot be read.
+async fn beginning(path: &Path, max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(path).await.ok()?;
+    file.take(max).read_to_end(&mut bytes).await.ok()?;
+    Some(bytes)
+}
+
+/// What a file is if it is certainly none that anybody wants here.
+async fn foreign(path: &Path) -> Option<Foreign> {
+    Foreign::recognise(&beginning(path, HEAD_BYTES).await?)
+}
+
+async fn page(path: &Path) -> String {
+    let bytes = beginning(path, links::PAGE_BYTES_MAX).await;
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 fn pause(error: &OutboundError, tried: u32) -> Duration {
@@ -153,3 +390,6 @@ fn fault(kind: Kind, error: &OutboundError) -> Halt {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

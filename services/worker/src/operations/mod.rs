@@ -9,15 +9,28 @@
 pub mod addaudio;
 pub mod ass;
 pub mod caption;
+pub mod encode;
+pub mod fonts;
 pub mod img2vid;
 pub mod inputs;
+pub mod links;
+pub mod picture;
+pub mod progress;
 pub mod srt;
 pub mod studio;
 pub mod video;
+
+use std::time::Duration;
+
+use crate::media::plan::Encoder;
 
 /// A finished file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Made {
     /// Its length in seconds.
     pub duration_s: f64,
+    /// Who encoded its pictures; `None`: they are as they were.
+    pub encoder: Option<Encoder>,
+    /// How long that took, from the slot it was given.
+    pub took: Duration,
 }

@@ -1,32 +1,45 @@
 //! What caption and addaudio have in common: fetched media files, recognised and probed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use photofinish_model::Code;
 use tokio_util::sync::CancellationToken;
 
-use super::Made;
-use super::inputs::{self, Kind};
-use super::studio::{Studio, encode_fault};
+use super::inputs::{Fetch, Inputs, Kind};
+use super::progress::Progress;
+use super::studio::Studio;
 use crate::error::Halt;
 use crate::media::container::Container;
-use crate::media::ffmpeg::{self, Args, FfmpegError};
-use crate::media::probe::{Facts, Probe, ProbeError, Stream};
+use crate::media::ffmpeg::{Args, FfmpegError};
+use crate::media::probe::{Facts, Probe, ProbeError, Span, Stream};
 
 /// Header and packet lists of a local file take no longer.
 const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 /// Pixels of either side of a video.
 const SIDE_PX_MAX: u32 = 8192;
+/// Pixels of a picture of a video: 8K and some more.
+const PICTURE_PX_MAX: u64 = 8192 * 4608;
+/// Pictures a second that a camera makes.
+const RATE_MAX: f64 = 1000.0;
+/// Seconds of a video or an audio file.
+const LENGTH_S_MAX: f64 = 12.0 * 3600.0;
+/// Less than this is nothing.
+const LENGTH_S_MIN: f64 = 0.02;
 
 /// The private directory of one item and how work in it is ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Desk<'a> {
     /// What everything shares.
     pub studio: &'a Studio,
+    /// The inputs of the taking.
+    pub inputs: &'a Inputs,
     /// The item's private directory.
     pub dir: &'a Path,
     /// Ends the work.
     pub stop: &'a CancellationToken,
+    /// Told how far the work is.
+    pub progress: &'a Progress,
 }
 
 /// A file in the directory that was recognised.
@@ -38,6 +51,8 @@ pub struct Media {
     pub container: Container,
     /// What its header says.
     pub facts: Facts,
+    /// What the packets of each stream say, by its number.
+    pub spans: BTreeMap<u32, Span>,
 }
 
 impl Media {
@@ -47,6 +62,12 @@ impl Media {
             .arg(self.container.demuxer())
             .arg("-i")
             .arg(format!("file:{}", self.name))
+    }
+
+    /// What the packets of a stream say, if there is anything in it.
+    pub fn span(&self, stream: &Stream) -> Option<Span> {
+        let span = self.spans.get(&stream.index).copied();
+        span.filter(|span| span.duration_s() >= LENGTH_S_MIN)
     }
 }
 
@@ -61,21 +82,52 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Fetches a file into the directory.
+    pub async fn fetch(&self, kind: Kind, url: &str, name: &str) -> Result<(), Halt> {
+        let fetch = Fetch {
+            outbound: &self.studio.outbound,
+            limits: &self.studio.settings.inputs,
+            kind,
+            stop: self.stop,
+        };
+        self.inputs.fetch(fetch, url, &self.dir.join(name)).await
+    }
+
     /// Fetches and recognises a video or an audio file.
     pub async fn media(&self, kind: Kind, url: &str, name: &'static str) -> Result<Media, Halt> {
-        let path = self.dir.join(name);
-        let limits = &self.studio.settings.inputs;
-        inputs::fetch(&self.studio.outbound, limits, kind, url, &path, self.stop).await?;
-        let container = Container::of_file(&path).await.ok().flatten();
+        self.fetch(kind, url, name).await?;
+        let container = Container::of_file(&self.dir.join(name)).ok().flatten();
         let container = container.ok_or_else(|| unusable(kind, "it has no format that we read"))?;
-        match self.probe().facts(name, container).await {
-            Ok(facts) => Ok(Media {
-                name,
-                container,
-                facts,
-            }),
-            Err(error) => Err(probe_fault(kind, &error)),
+        self.look(kind, name, container).await
+    }
+
+    /// Looks into a file of the directory.
+    pub async fn look(
+        &self,
+        kind: Kind,
+        name: &'static str,
+        container: Container,
+    ) -> Result<Media, Halt> {
+        let survey = self.probe().survey(name, container).await;
+        let survey = survey.map_err(|error| probe_fault(kind, &error))?;
+        let longest = survey
+            .spans
+            .values()
+            .map(Span::duration_s)
+            .fold(0.0, f64::max);
+        if longest > LENGTH_S_MAX {
+            let hours = LENGTH_S_MAX / 3600.0;
+            return Err(Halt::permanent(
+                Code::InputTooLarge,
+                format!("the input is longer than {hours} hours; give a shorter one"),
+            ));
         }
+        Ok(Media {
+            name,
+            container,
+            facts: survey.facts,
+            spans: survey.spans,
+        })
     }
 
     /// Fetches a video and finds its picture.
@@ -84,53 +136,25 @@ impl<'a> Desk<'a> {
         let stream = media.facts.video().cloned();
         let stream = stream.ok_or_else(|| unusable(Kind::Video, "it has no moving picture"))?;
         let (width, height) = (stream.width, stream.height);
-        if width == 0 || height == 0 || width > SIDE_PX_MAX || height > SIDE_PX_MAX {
-            let why = format!("its picture is {width}x{height}, at most {SIDE_PX_MAX} a side");
+        let side = width.max(height);
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(unusable(Kind::Video, "its pictures cannot be decoded"));
+        }
+        if side > SIDE_PX_MAX || pixels > PICTURE_PX_MAX {
+            let why = format!(
+                "its picture is {width}x{height}, at most {SIDE_PX_MAX} a side and {PICTURE_PX_MAX} pixels"
+            );
+            return Err(unusable(Kind::Video, &why));
+        }
+        let span = media.span(&stream);
+        let span = span.ok_or_else(|| unusable(Kind::Video, "it is empty"))?;
+        if span.rate() > RATE_MAX {
+            let why = format!("it has more than {RATE_MAX} pictures a second");
             return Err(unusable(Kind::Video, &why));
         }
         Ok((media, stream))
     }
-}
-
-impl Desk<'_> {
-    /// Runs ffmpeg with `args` and the arguments of our MP4 files into `out`, which appears when it
-    /// is whole; `seconds` sets the time limit.
-    pub async fn encode(&self, args: Args, out: &Path, seconds: f64) -> Result<Made, Halt> {
-        let part = out.with_extension("part");
-        let args = args
-            .and("-map_metadata -1 -sn -dn -movflags +faststart -f mp4")
-            .arg(&part);
-        let (program, limit) = (
-            &self.studio.settings.ffmpeg,
-            self.studio.encode_limit(seconds),
-        );
-        let run = ffmpeg::run(program, self.dir, &args, limit, self.stop).await;
-        run.map_err(|error| encode_fault(&error))?;
-        let facts = self
-            .probe()
-            .facts(&part.to_string_lossy(), Container::Mov)
-            .await;
-        let duration_s = facts
-            .ok()
-            .and_then(|facts| facts.duration_s())
-            .ok_or_else(|| {
-                tracing::error!("a finished file cannot be probed");
-                Halt::transient(
-                    Code::RenderFailed,
-                    "the finished file is not sound; retry the job",
-                )
-            })?;
-        keep(&part, out).await?;
-        Ok(Made { duration_s })
-    }
-}
-
-/// Gives a finished file its name.
-pub async fn keep(part: &Path, out: &Path) -> Result<(), Halt> {
-    tokio::fs::rename(part, out).await.map_err(|error| {
-        tracing::error!(%error, "rename a finished file");
-        Halt::transient(Code::InternalError, "the worker could not keep the file")
-    })
 }
 
 /// What a failed probe means to the client.
@@ -144,7 +168,13 @@ pub fn probe_fault(kind: Kind, error: &ProbeError) -> Halt {
                 "the worker could not look into the file",
             )
         }
-        ProbeError::Ffprobe(FfmpegError::Failed { .. } | FfmpegError::TimedOut { .. })
+        ProbeError::Ffprobe(
+            FfmpegError::Failed { .. }
+            | FfmpegError::TimedOut { .. }
+            | FfmpegError::Stalled { .. }
+            | FfmpegError::CpuUsedUp { .. }
+            | FfmpegError::FileTooLarge { .. },
+        )
         | ProbeError::Answer(_)
         | ProbeError::TooLong => {
             tracing::info!(cause = ?error, "probe");
@@ -172,10 +202,22 @@ pub fn preamble() -> Args {
     Args::words("-hide_banner -nostats -nostdin -loglevel error -y")
 }
 
-/// Arguments for an audio stream: as it is where MP4 players take it, else AAC.
-pub fn audio_args(codec: &str) -> Args {
-    match codec {
-        "aac" | "mp3" => Args::words("-c:a copy"),
-        _ => Args::words("-c:a aac -b:a 192k"),
+/// Arguments for an audio stream: as it is where every player takes it in an MP4, else AAC. (Dolby's,
+/// Apple's and Opus can lie in one, but browsers or phones are silent then.)
+pub fn audio_args(stream: &Stream) -> Args {
+    if fits_mp4(stream) {
+        Args::words("-c:a copy")
+    } else {
+        Args::words("-c:a aac -b:a 192k")
+    }
+}
+
+/// Whether an audio stream is taken into an MP4 as it is. MPEG audio of less than 16,000 samples a
+/// second is not in the standard.
+pub fn fits_mp4(stream: &Stream) -> bool {
+    match stream.codec_name.as_str() {
+        "aac" => true,
+        "mp3" => stream.sample_rate().is_some_and(|rate| rate >= 16_000),
+        _ => false,
     }
 }

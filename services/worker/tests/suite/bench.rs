@@ -46,7 +46,7 @@ impl Bench {
         let attempts = Attempts {
             studio: Arc::new(studio),
             registry,
-            roots: Roots::new(&work, &output, "boot".to_owned()).unwrap(),
+            roots: Roots::new(&work, &output, "boot").unwrap(),
             client: OwnClient::new().unwrap(),
             boot: "boot".to_owned(),
             addresses: Vec::new(),
@@ -154,10 +154,11 @@ impl Bench {
 
     pub(crate) fn nothing_left(&self) {
         for part in ["work", "output"] {
-            let left = std::fs::read_dir(self.dir.path().join(part))
+            let home = format!("{part}/boot-{part}.worker");
+            let left = std::fs::read_dir(self.dir.path().join(home))
                 .unwrap()
-                .count();
-            assert_eq!(left, 0, "{part}");
+                .map(|entry| entry.unwrap().file_name());
+            assert_eq!(left.collect::<Vec<_>>(), ["lock"], "{part}");
         }
     }
 

@@ -4,20 +4,27 @@ use photofinish_contract::attempt_input::PictureItem;
 use photofinish_contract::request::{Fit, Motion};
 use photofinish_model::Code;
 use photofinish_worker::error::Halt;
+use photofinish_worker::media::rate::Rate;
 use photofinish_worker::operations::Made;
 use photofinish_worker::operations::img2vid::{self, ClipFormat};
+use photofinish_worker::operations::inputs::Inputs;
+use photofinish_worker::operations::progress::Progress;
 use photofinish_worker::operations::studio::Studio;
+use photofinish_worker::operations::video::Desk;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Server, detailed, ffmpeg, png, probe, studio};
 
-const FORMAT: ClipFormat = ClipFormat {
-    frame_rate: 29.97,
-    width: 320,
-    height: 180,
-    fit: Fit::Cover,
-    items: 1,
-};
+fn format(fps: f64) -> ClipFormat {
+    ClipFormat {
+        rate: Rate::of(fps),
+        width: 320,
+        height: 180,
+        fit: Fit::Cover,
+        items: 1,
+        nth: 0,
+    }
+}
 
 fn picture(url: &str) -> PictureItem {
     PictureItem {
@@ -30,16 +37,24 @@ fn picture(url: &str) -> PictureItem {
 }
 
 async fn clip(studio: &Studio, url: &str, dir: &std::path::Path) -> Result<Made, Halt> {
+    clip_at(29.97, studio, url, dir).await
+}
+
+async fn clip_at(
+    fps: f64,
+    studio: &Studio,
+    url: &str,
+    dir: &std::path::Path,
+) -> Result<Made, Halt> {
     let stop = CancellationToken::new();
-    img2vid::clip(
+    let desk = Desk {
         studio,
-        FORMAT,
-        &picture(url),
+        inputs: &Inputs::default(),
         dir,
-        &dir.join("out.mp4"),
-        &stop,
-    )
-    .await
+        stop: &stop,
+        progress: &Progress::default(),
+    };
+    img2vid::clip(desk, format(fps), &picture(url), &dir.join("out.mp4")).await
 }
 
 #[tokio::test]
@@ -48,7 +63,7 @@ async fn a_clip_has_the_frames_size_rate_and_tags_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let url = server.put("a", png(&detailed(640, 480)));
     let made = clip(&studio, &url, dir.path()).await.unwrap();
-    assert!((made.duration_s - 37.0 / 29.97).abs() < 1e-9);
+    assert!((made.duration_s - 37.0 * 1.001 / 30.0).abs() < 1e-9);
     let out = dir.path().join("out.mp4");
     assert!(!dir.path().join("out.part").exists());
     let said = probe(&out, "stream:format=duration,nb_streams");
@@ -57,7 +72,7 @@ async fn a_clip_has_the_frames_size_rate_and_tags_asked_for() {
     is("nb_read_packets", "37");
     is("width", "320");
     is("height", "180");
-    is("avg_frame_rate", "2997/100");
+    is("avg_frame_rate", "30000/1001");
     is("pix_fmt", "yuv420p");
     is("color_space", "bt709");
     is("color_primaries", "bt709");
@@ -136,7 +151,15 @@ async fn a_stop_ends_a_clip_at_once() {
         ..picture(&server.put("a", png(&detailed(640, 360))))
     };
     let out = dir.path().join("out.mp4");
-    let making = img2vid::clip(&studio, FORMAT, &item, dir.path(), &out, &stop);
+    let progress = Progress::default();
+    let desk = Desk {
+        studio: &studio,
+        inputs: &Inputs::default(),
+        dir: dir.path(),
+        stop: &stop,
+        progress: &progress,
+    };
+    let making = img2vid::clip(desk, format(29.97), &item, &out);
     let stopping = async {
         let part = dir.path().join("out.part");
         photofinish_kit::wait_until(std::time::Duration::from_secs(20), "encoding", || async {
@@ -151,4 +174,36 @@ async fn a_stop_ends_a_clip_at_once() {
     assert_eq!(made, Err(Halt::Stopped));
     assert!(stopped_at.elapsed() < std::time::Duration::from_secs(2));
     assert!(!out.exists());
+}
+
+#[tokio::test]
+async fn a_clip_has_exactly_the_rate_that_was_meant() {
+    let (server, studio) = (Server::start().await, studio());
+    let url = server.put("a", png(&detailed(64, 64)));
+    let rates = [
+        (23.976, "24000/1001"),
+        (59.94, "60000/1001"),
+        (12.5, "25/2"),
+        (7.25, "29/4"),
+        (1.0, "1/1"),
+    ];
+    for (fps, rate) in rates {
+        let dir = tempfile::tempdir().unwrap();
+        let made = clip_at(fps, &studio, &url, dir.path()).await.unwrap();
+        let out = dir.path().join("out.mp4");
+        let said = probe(
+            &out,
+            "stream=r_frame_rate,avg_frame_rate,nb_frames,duration",
+        );
+        assert_eq!(
+            (
+                said["r_frame_rate"].as_str(),
+                said["avg_frame_rate"].as_str()
+            ),
+            (rate, rate)
+        );
+        assert_eq!(said["nb_frames"], "37", "{fps}");
+        let seconds: f64 = said["duration"].parse().unwrap();
+        assert!((seconds - made.duration_s).abs() < 1e-4, "{fps}: {seconds}");
+    }
 }

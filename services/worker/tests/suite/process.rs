@@ -1,4 +1,4 @@
-//! The real program: by hand, and speaking RunPod's protocol to a server of few lines.
+//! The real program, speaking RunPod's protocol to a server of few lines.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -17,44 +17,10 @@ use photofinish_runpod::direct::{DirectAddress, DirectPorts};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::support::{Server, detailed, png, probe};
+use crate::support::{Server, detailed, png};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_photofinish-worker");
 const SOON: Duration = Duration::from_secs(60);
-
-#[tokio::test]
-async fn a_job_by_hand_prints_a_table() {
-    let server = Server::start().await;
-    let url = server.put("a", png(&detailed(320, 200)));
-    let dir = tempfile::tempdir().unwrap();
-    let job = json!({"input": {"operation": "img2vid", "width": 320, "height": 180, "images": [
-        {"id": "x/y", "image_url": url, "duracao": 0.5, "motion": "pan_left"},
-        {"image_url": server.url("missing"), "duration": 1}
-    ]}});
-    std::fs::write(dir.path().join("job.json"), job.to_string()).unwrap();
-    let done = Command::new(PROGRAM)
-        .args(["run", "--input", "job.json", "--out", "out"])
-        .current_dir(dir.path())
-        .env("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", "127.0.0.0/8")
-        .env("PHOTOFINISH__ENCODER__CHOICE", "x264")
-        .output()
-        .await
-        .unwrap();
-    let table = String::from_utf8(done.stdout).unwrap() + &String::from_utf8_lossy(&done.stderr);
-    assert!(!done.status.success(), "one item fails");
-    assert!(
-        table.contains("0000-x_y.mp4") && table.contains("input_not_found"),
-        "{table}"
-    );
-    let said = probe(
-        &dir.path().join("out/0000-x_y.mp4"),
-        "stream=width,nb_read_packets",
-    );
-    assert_eq!(
-        (said["width"].as_str(), said["nb_read_packets"].as_str()),
-        ("320", "15")
-    );
-}
 
 #[derive(Debug, Clone, Default)]
 struct Seen {
@@ -93,6 +59,13 @@ async fn runpod(seen: Seen) -> String {
     base
 }
 
+/// What lies in the directories of the processes that share a root.
+fn left_in(root: &Path) -> Vec<std::ffi::OsString> {
+    let homes = std::fs::read_dir(root).unwrap();
+    let left = homes.flat_map(|home| std::fs::read_dir(home.unwrap().path()).unwrap());
+    left.map(|entry| entry.unwrap().file_name()).collect()
+}
+
 /// A port that is free now.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -121,6 +94,7 @@ fn start(base: &str, dir: &Path, port: u16, changed: &[(&str, &str)]) -> Child {
         .env("WORK_DIR", dir.join("work"))
         .env("OUTPUT_DIR", dir.join("output"))
         .env("HTTP_PORT", port.to_string())
+        .env("PHOTOFINISH__RUNTIME__PORTS_FILE", dir.join("ports.json"))
         .env("RUNPOD_PUBLIC_IP", "127.0.0.1")
         .env(format!("RUNPOD_TCP_PORT_{port}"), port.to_string())
         .env("WORKER_PROXY_URL", "http://127.0.0.1:{port}")
@@ -169,6 +143,22 @@ async fn fetched_directly(addresses: Vec<Address>, port: u16, path: &str) -> Vec
     pieces.concat()
 }
 
+/// The metrics tell which encoder it is and what it made.
+async fn encoder_is_measured(dir: &Path) {
+    let ports = std::fs::read(dir.join("ports.json")).unwrap();
+    let ports: Value = serde_json::from_slice(&ports).unwrap();
+    let url = format!("http://{}/metrics", ports["admin"].as_str().unwrap());
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = http.get(url).send().await.unwrap().text().await.unwrap();
+    for line in [
+        "photofinish_worker_encoder_info{encoder=\"libx264\"} 1",
+        "photofinish_worker_encoder_info{encoder=\"h264_nvenc\"} 0",
+        "photofinish_worker_encodes_total{encoder=\"libx264\",outcome=\"made\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
 #[tokio::test]
 async fn the_program_takes_does_announces_and_answers_jobs() {
     photofinish_runtime::install_crypto();
@@ -193,6 +183,7 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
     }}));
     let ready = seen.posted("/output/outputs/0", |_| true).await;
     assert_eq!(ready["status"], "IN_PROGRESS");
+    assert_eq!(ready["output"]["outputs"][0]["encoder"], "libx264");
     let addresses = serde_json::from_value(ready["output"]["addresses"].clone()).unwrap();
     let path = format!("/attempts/{nonce}/outputs/0003-a.mp4");
     let by_tls = fetched_directly(addresses, port, &path).await;
@@ -217,13 +208,9 @@ async fn the_program_takes_does_announces_and_answers_jobs() {
     let last = seen.posted("/output/kind", |kind| kind == "final").await;
     assert!(last.get("status").is_none());
     assert_eq!(last["output"]["outputs"][0]["index"], 3);
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("output"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(left_in(&dir.path().join("output")), ["lock"]);
 
+    encoder_is_measured(dir.path()).await;
     let pid = worker.id().unwrap().to_string();
     let killed = std::process::Command::new("kill")
         .arg(&pid)

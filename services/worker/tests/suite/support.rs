@@ -1,6 +1,6 @@
 //! Inputs over HTTP on loopback, a studio that may fetch them, and ffmpeg for making and judging.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -71,11 +71,23 @@ impl Server {
 
 /// A studio that encodes with x264 and may fetch from loopback.
 pub(crate) fn studio() -> Studio {
+    studio_of(settings())
+}
+
+/// A studio that may fetch from loopback.
+pub(crate) fn studio_of(settings: StudioSettings) -> Studio {
     install_crypto();
-    let settings = StudioSettings {
+    let policy = Policy::from_texts(&["127.0.0.0/8"]).unwrap();
+    Studio::new(settings, Outbound::new(policy).unwrap())
+}
+
+/// x264, two items at once, and limits fit for tests.
+pub(crate) fn settings() -> StudioSettings {
+    StudioSettings {
         ffmpeg: "ffmpeg".to_owned(),
         ffprobe: "ffprobe".to_owned(),
         encoder: Choice::X264,
+        nvenc_sessions: 2,
         batch: 2,
         cpus: 2,
         inputs: InputLimits {
@@ -84,12 +96,11 @@ pub(crate) fn studio() -> Studio {
             audio_bytes_max: 64_000_000,
             captions_bytes_max: 100_000,
             download_timeout: Duration::from_secs(20),
+            local: BTreeMap::new(),
         },
         encode_timeout_base: Duration::from_mins(1),
         encode_timeout_per_second: Duration::from_secs(20),
-    };
-    let policy = Policy::from_texts(&["127.0.0.0/8"]).unwrap();
-    Studio::new(settings, Outbound::new(policy).unwrap())
+    }
 }
 
 /// Runs a program with arguments separated by spaces; what it wrote to standard output.

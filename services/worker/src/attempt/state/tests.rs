@@ -25,6 +25,8 @@ fn output(index: ItemIndex) -> ReadyOutput {
         bytes: 1,
         sha256: String::new(),
         duration_s: 1.0,
+        encoder: None,
+        render_s: None,
     }
 }
 
