@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint fmt test interop demo up down bench generate servers servers-stop demo-build
+.PHONY: help lint fmt test interop demo up down bench contact-sheet fuzz arm generate servers servers-stop demo-build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,24 +28,40 @@ servers: ## start RabbitMQ and Redis for tests (data under .dev/test)
 servers-stop: ## stop them and delete their data
 	scripts/servers.sh clean .dev/test
 
+# `make demo demo_profile=dev` takes the programs that `make test` built.
+demo_profile := demo
+demo_programs := target/$(if $(filter dev,$(demo_profile)),debug,$(demo_profile))
+demo_packages := $(addprefix --package photofinish-,ingest dispatcher fetcher notifier worker cli runpod-sim kit demo)
 demo-build:
-	cargo build --profile demo --bins $(addprefix --package photofinish-,ingest dispatcher fetcher notifier worker cli runpod-sim kit demo)
+	cargo build --profile $(demo_profile) --bins $(if $(filter dev,$(demo_profile)),--tests --workspace,$(demo_packages))
 
 demo: demo-build ## the main job, end to end: services, servers and an emulated RunPod; at most 3 minutes after the build
-	target/demo/photofinish-demo demo
+	$(demo_programs)/photofinish-demo demo
 
 up: demo-build ## start the same and leave it running; writes .dev/env
-	target/demo/photofinish-demo up
+	$(demo_programs)/photofinish-demo up
 
 down: ## stop what `up` started, also after a crash
-	test -x target/demo/photofinish-demo || $(MAKE) demo-build
-	target/demo/photofinish-demo down
+	test -x $(demo_programs)/photofinish-demo || $(MAKE) demo-build
+	$(demo_programs)/photofinish-demo down
 
 measured := --package photofinish-worker --package photofinish-interop
+benches := --bench worker_protocol --bench ken_burns --bench addaudio
 bench: ## measure, against other people's programs in the same run; results in target/bench/results.json
 	scripts/interop.sh install
 	cargo build --profile bench $(measured) --bins
-	cargo bench $(measured) --bench worker_protocol
+	cargo bench $(measured) $(benches)
+
+contact-sheet: ## frames of every motion and fit, and captions in six scripts, as target/contact-sheet.png
+	scripts/fonts.sh
+	cargo build --package photofinish-worker --bins --examples
+	target/debug/examples/contact_sheet
+
+fuzz: ## the readers of captions and of job requests, fed nonsense for a minute each
+	scripts/fuzz.sh
+
+arm: ## the renderer's vector instructions for ARM, on an emulated one (needs a cross compiler)
+	scripts/arm.sh
 
 generate: ## write docs/contracts and what else is generated
 	scripts/generate.sh

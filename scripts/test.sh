@@ -4,6 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=.dev/test
 
+# Captions are drawn with fonts of the machine.
+scripts/fonts.sh
+
 # Tests start the services as processes of their own. Together with the tests, or the crates that tests ask more
 # features of would be built twice.
 cargo build --workspace --bins --tests
@@ -20,6 +23,6 @@ if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --profile "$profile"
   cargo test --workspace --doc --quiet
 else
-  # The SDKs of others are `make interop`'s.
-  cargo test --workspace --exclude photofinish-interop
+  # One at a time: tests that measure memory want a process of their own. The SDKs of others are `make interop`'s.
+  cargo test --workspace --exclude photofinish-interop -- --test-threads=1
 fi

@@ -9,9 +9,8 @@
 //! A ratio is the SDK's median by ours. Ours is the whole `photofinish-worker`, which for an attempt without items
 //! makes its directories, announces and reports; the SDK's handler returns `{}`.
 #![expect(
-    clippy::print_stdout,
     clippy::disallowed_methods,
-    reason = "a benchmark prints, and has no runtime of ours"
+    reason = "a benchmark has no runtime of ours"
 )]
 
 use std::collections::BTreeMap;
@@ -27,6 +26,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use photofinish_interop::{SOON, attempt, python, script};
 use photofinish_kit::binary;
+use photofinish_kit::measure::{Figure, Goal, record};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::process::{Child, Command};
@@ -194,11 +194,15 @@ fn median(of: &[Duration]) -> f64 {
         .map_or(0.0, |middle| middle.as_secs_f64() * 1000.0)
 }
 
-fn row(name: &str, goal: f64, sdk: &[Duration], ours: &[Duration]) -> Value {
+fn figure(name: &'static str, goal: f64, sdk: &[Duration], ours: &[Duration]) -> Figure {
     let (sdk, ours) = (median(sdk), median(ours));
-    let ratio = sdk / ours;
-    println!("{name:32} {sdk:>10.2} {ours:>10.3} {ratio:>8.1}x   goal {goal}x");
-    json!({"sdk_ms": sdk, "ours_ms": ours, "ratio": ratio, "goal": goal})
+    Figure {
+        name,
+        value: sdk / ours,
+        unit: "x",
+        goal: Goal::AtLeast(goal),
+        against: format!("RunPod's Python SDK: {sdk:.2} ms, ours {ours:.3} ms (medians)"),
+    }
 }
 
 #[tokio::main]
@@ -223,12 +227,15 @@ async fn main() -> anyhow::Result<()> {
             .await
             .context("our worker")?;
     }
-    println!("{:32} {:>10} {:>10}", "median, ms", "SDK", "ours");
-    let results = json!({
-        "worker_start_ratio": row("worker_start_ratio", 20.0, &sdk.start, &ours.start),
-        "worker_handout_to_result_ratio": row(
-            "worker_handout_to_result_ratio", 10.0, &sdk.handout_to_result, &ours.handout_to_result),
-        "worker_next_take_ratio": row("worker_next_take_ratio", 50.0, &sdk.next_take, &ours.next_take),
-    });
-    photofinish_interop::write_results("worker_protocol", results)
+    let (sdk_next, ours_next) = (&sdk.next_take, &ours.next_take);
+    record(&[
+        figure("worker_start_ratio", 20.0, &sdk.start, &ours.start),
+        figure(
+            "worker_handout_to_result_ratio",
+            10.0,
+            &sdk.handout_to_result,
+            &ours.handout_to_result,
+        ),
+        figure("worker_next_take_ratio", 50.0, sdk_next, ours_next),
+    ])
 }

@@ -253,16 +253,3 @@ impl House {
         text
     }
 }
-
-/// Writes one benchmark's results beside those of others into `target/bench/results.json`.
-pub fn write_results(benchmark: &str, results: Value) -> anyhow::Result<()> {
-    let dir = root().join("target/bench");
-    std::fs::create_dir_all(&dir)?;
-    let path = dir.join("results.json");
-    let before = std::fs::read(&path).ok();
-    let before = before.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let mut all: Value = before.unwrap_or_else(|| json!({}));
-    all[benchmark] = results;
-    let text = serde_json::to_string_pretty(&all)?;
-    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
-}
