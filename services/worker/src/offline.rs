@@ -2,9 +2,10 @@
 //!
 //! Nouns: the [`request`] is read and made into work; [`shown`] is what people and programs see.
 //!
-//! Guarantee: nothing is served, announced or pushed; a file is in the output directory only when it
-//! is whole; whatever way it ends, no directory of ours stays. With `--json` standard output is one
-//! JSON document and nothing else.
+//! Guarantee: nothing is served, announced or pushed; a file is in the output directory as soon as it
+//! is whole, and not before; unless it is killed, no directory of ours stays, whatever way it ends.
+//! With `--json` standard output is one JSON document and nothing else, unless the command line
+//! itself is wrong.
 //!
 //! | exit code | |
 //! |---|---|
@@ -17,6 +18,7 @@
 mod request;
 mod shown;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,8 +27,8 @@ use std::time::{Duration, Instant};
 
 use photofinish_contract::announcement::{Announcement, AnnouncementKind};
 use photofinish_contract::attempt_input::Work;
-use photofinish_contract::request::RequestFault;
-use photofinish_model::{Code, Nonce};
+use photofinish_contract::request::{RequestFault, Timing};
+use photofinish_model::{Code, ItemIndex, Nonce};
 use photofinish_outbound::Outbound;
 use photofinish_runtime::config::{ConfigErrors, Sources, environment, load};
 use photofinish_runtime::install_crypto;
@@ -34,11 +36,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::request::Job;
 use self::shown::Screen;
-use crate::attempt::directories::Directories;
+use crate::attempt::directories::{Directories, output_name};
 use crate::attempt::rendering;
 use crate::attempt::state::Policy;
 use crate::attempt::take::{Speaker, Take};
 use crate::config::{DEFAULTS, ENV_ALIASES, Settings};
+use crate::error::ItemFault;
 use crate::machine;
 use crate::media::ffmpeg::FfmpegError;
 use crate::operations::studio::Studio;
@@ -94,6 +97,12 @@ pub(crate) enum OfflineError {
     Settings(String),
     #[error("ffmpeg cannot encode here; `photofinish-worker doctor` says what is wrong")]
     NoEncoder(#[source] FfmpegError),
+    #[error(
+        "{} is an input of this job and would be overwritten; give another --out", path.display()
+    )]
+    OwnInput { path: PathBuf },
+    #[error("stopped by a signal; nothing was begun")]
+    Stopped,
     #[error("{what}")]
     Machine {
         what: String,
@@ -106,10 +115,13 @@ pub(crate) enum OfflineError {
 impl OfflineError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Read { .. } | Self::NotJson { .. } | Self::NoFile { .. } | Self::Refused(_) => {
-                USAGE
-            }
+            Self::Read { .. }
+            | Self::NotJson { .. }
+            | Self::NoFile { .. }
+            | Self::Refused(_)
+            | Self::OwnInput { .. } => USAGE,
             Self::Settings(_) => SETTINGS,
+            Self::Stopped => STOPPED,
             Self::NoEncoder(_) | Self::Machine { .. } | Self::Outbound(_) => FAILED,
         }
     }
@@ -119,7 +131,8 @@ impl OfflineError {
             Self::Read { .. } => Code::NotFound,
             Self::NotJson { .. } => Code::Malformed,
             Self::NoFile { .. } => Code::InvalidUrl,
-            Self::Refused(_) => Code::InvalidRequest,
+            Self::Refused(_) | Self::OwnInput { .. } => Code::InvalidRequest,
+            Self::Stopped => Code::WorkerStopping,
             Self::Settings(_) | Self::NoEncoder(_) | Self::Machine { .. } | Self::Outbound(_) => {
                 Code::InternalError
             }
@@ -177,12 +190,18 @@ async fn render(offline: &Offline) -> Result<Done, OfflineError> {
         move |source| OfflineError::Machine { what, source }
     };
     let mut signals = Signals::new().map_err(machine("listen for signals"))?;
-    // Now, and not at every item: whatever is missing is missing for all.
-    studio.encoder().await.map_err(OfflineError::NoEncoder)?;
+    if surely_encodes(&work) {
+        // Now, and not at every item: whatever is missing is missing for all.
+        tokio::select! {
+            tried = studio.encoder() => drop(tried.map_err(OfflineError::NoEncoder)?),
+            () = signals.came() => return Err(OfflineError::Stopped),
+        }
+    }
     let out = &offline.out;
     let cannot_make = format!("make {}", out.display());
     std::fs::create_dir_all(out).map_err(machine(&cannot_make))?;
     let out = out.canonicalize().map_err(machine(&cannot_make))?;
+    spare_inputs(&work, &studio, &out)?;
     // In the output directory itself: what is made there can be moved to its place.
     let scratch = tempfile::Builder::new()
         .prefix(".photofinish-")
@@ -195,19 +214,21 @@ async fn render(offline: &Offline) -> Result<Done, OfflineError> {
     std::fs::create_dir_all(&dirs.work).map_err(machine("make a directory"))?;
     std::fs::create_dir_all(&dirs.output).map_err(machine("make a directory"))?;
     let take = take(&work, &dirs.output);
+    let mut shelf = Shelf {
+        made: dirs.output.clone(),
+        out: out.clone(),
+        placed: BTreeMap::new(),
+    };
     let mut screen = Screen::new(&out, offline.json);
-    let stopped = drive(&studio, &take, &work, &dirs, &mut screen, &mut signals).await;
+    let rendering = rendering::render(&studio, &take, &work, &dirs);
+    let stopped = drive(rendering, &take, &mut shelf, &mut screen, &mut signals).await;
     screen.end();
-    let mut last = take.announcement(AnnouncementKind::Final);
+    let mut last = shelf.announcement(&take, AnnouncementKind::Final);
     if stopped {
         // What was stopped has not failed.
         let stops = [Code::RenderTimeout, Code::WorkerStopping];
         last.errors
             .retain(|error| !stops.contains(&error.fault.code));
-    }
-    for output in &last.outputs {
-        std::fs::rename(dirs.output.join(&output.name), out.join(&output.name))
-            .map_err(machine(&format!("keep {}", output.name)))?;
     }
     let ids = take.items().iter().map(|item| item.id.clone()).collect();
     Ok(Done {
@@ -216,6 +237,14 @@ async fn render(offline: &Offline) -> Result<Done, OfflineError> {
         out,
         stopped,
     })
+}
+
+/// Trying encoders takes as long as new timestamps, which may need none.
+fn surely_encodes(work: &Work) -> bool {
+    match work {
+        Work::Img2vid { .. } | Work::Caption { .. } => true,
+        Work::Addaudio { timing, .. } => *timing == Timing::Reencode,
+    }
 }
 
 fn studio(offline: &Offline, local: request::Local) -> Result<Studio, OfflineError> {
@@ -239,16 +268,57 @@ fn studio(offline: &Offline, local: request::Local) -> Result<Studio, OfflineErr
     Ok(Studio::new(config.studio, outbound))
 }
 
+/// Refuses to write over what the job is made from.
+fn spare_inputs(work: &Work, studio: &Studio, out: &Path) -> Result<(), OfflineError> {
+    let local = &studio.settings.inputs.local;
+    let items = rendering::items_of(work);
+    let mut paths = items
+        .iter()
+        .map(|(index, id)| out.join(output_name(*index, id)));
+    match paths.find(|path| local.values().any(|file| file == path)) {
+        Some(path) => Err(OfflineError::OwnInput { path }),
+        None => Ok(()),
+    }
+}
+
+/// What was made, moved to its place as soon as it is whole: what happens later costs nothing of it.
+struct Shelf {
+    made: PathBuf,
+    out: PathBuf,
+    placed: BTreeMap<ItemIndex, Result<(), ItemFault>>,
+}
+
+impl Shelf {
+    /// Everything so far, with what is new in its place; what cannot be moved has failed.
+    fn announcement(&mut self, take: &Take, kind: AnnouncementKind) -> Announcement {
+        let mut now = take.announcement(kind);
+        for output in std::mem::take(&mut now.outputs) {
+            let (index, path) = (output.index, self.out.join(&output.name));
+            let place = || {
+                let moved = std::fs::rename(self.made.join(&output.name), &path);
+                moved.map_err(|error| {
+                    let path = path.display();
+                    let detail = format!("{path} cannot be written: {error}; give another --out");
+                    ItemFault::transient(Code::InternalError, detail)
+                })
+            };
+            match self.placed.entry(index).or_insert_with(place) {
+                Ok(()) => now.outputs.push(output),
+                Err(fault) => now.errors.push(fault.clone().of(index)),
+            }
+        }
+        now
+    }
+}
+
 /// Renders until all is done, showing how far it is. True when a signal ended it before.
 async fn drive(
-    studio: &Studio,
+    rendering: impl Future<Output = ()>,
     take: &Take,
-    work: &Work,
-    dirs: &Directories,
+    shelf: &mut Shelf,
     screen: &mut Screen,
     signals: &mut Signals,
 ) -> bool {
-    let rendering = rendering::render(studio, take, work, dirs);
     let mut rendering = std::pin::pin!(rendering);
     let mut looks = tokio::time::interval(LOOK_AGAIN_AFTER);
     let mut stopped = false;
@@ -259,11 +329,13 @@ async fn drive(
                 stopped = true;
                 take.stop_rendering();
             }
-            _ = looks.tick(), if !stopped => screen.look(take),
+            _ = looks.tick(), if !stopped => {
+                screen.look(take, &shelf.announcement(take, AnnouncementKind::Ready));
+            }
         }
     }
     if !stopped {
-        screen.look(take);
+        screen.look(take, &shelf.announcement(take, AnnouncementKind::Ready));
     }
     stopped
 }

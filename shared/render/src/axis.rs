@@ -12,8 +12,8 @@ use std::sync::LazyLock;
 /// What the weights of an output sum to.
 pub const ONE: i32 = 1 << 14;
 /// Lobes of the kernel on either side.
-const LOBES: f64 = 3.0;
-/// Samples that a tap list may be read beyond the source: planes keep so many zeros after each row.
+pub const LOBES: f64 = 3.0;
+/// Samples that a tap list may be read beyond the source: planes keep so many more after each row.
 pub const SLACK: usize = 32;
 /// Positions between two source samples that are told apart when nothing is reduced: 1/4096 pixel at most off.
 const PHASES: usize = 2048;

@@ -4,17 +4,8 @@
 
 use image::RgbImage;
 
-use crate::kernel::{COMPONENT_BITS, Simd};
+use crate::kernel::{COMPONENT_BITS, Component, Simd};
 use crate::resample::Rows;
-
-/// How a component is made of R, G and B (0 to 255), as a sample: 128 less than it is coded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Component {
-    /// Weights of R, G and B with 15 fraction bits.
-    pub weights: [i16; 3],
-    /// What is added to the weighted sum, half a step for rounding included.
-    pub offset: i32,
-}
 
 const KR: f64 = 0.2126;
 const KB: f64 = 0.0722;
@@ -46,6 +37,13 @@ const fn component(r: f64, b: f64, span: f64, offset: i32, white: f64) -> Compon
     }
 }
 
+impl Component {
+    /// The sample that black has.
+    pub const fn black(self) -> u8 {
+        (self.offset >> COMPONENT_BITS) as u8
+    }
+}
+
 /// A picture in a black scene, seen as rows of one component.
 #[derive(Debug)]
 pub struct Scene<'a> {
@@ -60,7 +58,7 @@ pub struct Scene<'a> {
 impl Scene<'_> {
     /// The scene in one component.
     pub fn component(&self, simd: Simd, component: Component) -> SceneRows<'_> {
-        let black = (component.offset >> COMPONENT_BITS) as u8;
+        let black = component.black();
         SceneRows {
             scene: self,
             simd,

@@ -1,7 +1,8 @@
 //! The pump: frames filmed on several threads and written in order, band by band.
 //!
-//! Guarantee: at most one frame a thread and a band are in memory (on a single thread one band), whatever the reader's
-//! pace; when the reader goes away or `stop` is cancelled, all threads end at the next frame.
+//! Guarantee: at most a frame and a band for each thread are in memory, and the band that is written (on a single
+//! thread one band), whatever the reader's pace; when the reader goes away or `stop` is cancelled, all threads end at
+//! the next frame.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,7 +20,7 @@ pub struct Shot {
     pub stage: Stage,
     /// The camera's way.
     pub motion: Motion,
-    /// Frames of the clip.
+    /// Frames of the clip, at least 1.
     pub frames: u32,
 }
 

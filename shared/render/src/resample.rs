@@ -46,18 +46,27 @@ impl Plane {
         }
     }
 
-    /// `rect` of a source of `from` samples, as `to` samples.
+    /// `rect` of a source of `from` samples, as `to` samples; only those of the columns and rows `lit` are made, the
+    /// others are `bar`.
     pub fn resampled(
         resampler: &mut Resampler,
         source: &mut impl Rows,
-        from: (usize, usize),
+        (from, bar): ((usize, usize), u8),
         rect: Rect,
-        (width, height): (usize, usize),
+        ((width, height), lit): ((usize, usize), (Range<usize>, Range<usize>)),
     ) -> Self {
         let stride = width + SLACK;
-        let mut data = vec![0; stride * height];
-        resampler.aim(rect, from, (width, height));
-        resampler.write(source, 0..height, &mut data, (stride, 0));
+        let mut data = vec![bar; stride * height];
+        let (across, down) = (rect.width / width as f64, rect.height / height as f64);
+        let part = Rect {
+            left: rect.left + lit.0.start as f64 * across,
+            top: rect.top + lit.1.start as f64 * down,
+            width: lit.0.len() as f64 * across,
+            height: lit.1.len() as f64 * down,
+        };
+        resampler.aim(part, from, (lit.0.len(), lit.1.len()));
+        let out = &mut data[lit.1.start * stride + lit.0.start..];
+        resampler.write(source, 0..lit.1.len(), out, (stride, 0));
         Self {
             width,
             height,

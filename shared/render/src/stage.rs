@@ -9,9 +9,10 @@ use std::ops::Range;
 use image::RgbImage;
 use photofinish_contract::request::Fit;
 
+use crate::axis::LOBES;
 use crate::camera::Rect;
-use crate::convert::{BLUE, Component, LUMA, RED, Scene};
-use crate::kernel::Simd;
+use crate::convert::{BLUE, LUMA, RED, Scene};
+use crate::kernel::{Component, Simd};
 use crate::resample::{Plane, Resampler};
 
 /// A source is reduced when it has more than this many times the pixels a side that can be seen.
@@ -71,6 +72,9 @@ impl Stage {
     }
 
     /// [`Stage::set`] with the given instructions.
+    ///
+    /// # Panics
+    /// If this processor does not have them.
     pub fn set_with(
         simd: Simd,
         picture: &RgbImage,
@@ -79,6 +83,11 @@ impl Stage {
         fit: Fit,
         zoom_max: f64,
     ) -> Self {
+        // What makes calls of vector instructions sound: there is no other way in.
+        assert!(
+            Simd::all().contains(&simd),
+            "this processor has no {simd:?}"
+        );
         let (scene, base) = scene(picture, width, height, fit);
         let seen = (f64::from(width) * zoom_max, f64::from(height) * zoom_max);
         let x = kept(scene.size.0, base.left, base.width, seen.0);
@@ -96,7 +105,11 @@ impl Stage {
                 width: x.length,
                 height: y.length,
             };
-            Plane::resampled(&mut resampler, &mut rows, from, rect, to)
+            // Bars can be thousands of times the picture: they are not worth a single sum.
+            let (w, h) = picture.dimensions();
+            let lit = (x.lit(scene.offset.0, w), y.lit(scene.offset.1, h));
+            let bar = component.black();
+            Plane::resampled(&mut resampler, &mut rows, (from, bar), rect, (to, lit))
         };
         let luma = plane(LUMA, x, y);
         let halved = (x.halved(seen.0), y.halved(seen.1));
@@ -202,6 +215,18 @@ impl Kept {
             ..self
         }
     }
+
+    /// The samples that anything of the picture falls on, which begins at `offset` of the scene and is `side` long;
+    /// the others are bars.
+    fn lit(self, offset: usize, side: u32) -> Range<usize> {
+        let step = self.length / self.samples as f64;
+        let reach = LOBES * step.max(1.0) + 1.0;
+        let sample = |at: f64| (at - self.from) / step;
+        // Below zero is zero.
+        let start = sample(offset as f64 - reach) as usize;
+        let end = sample(offset as f64 + f64::from(side) + reach).ceil() as usize;
+        start..end.min(self.samples)
+    }
 }
 
 fn kept(size: usize, base: f64, base_length: f64, seen: f64) -> Kept {
@@ -260,4 +285,26 @@ fn bars(side: u32, base: f64) -> (usize, usize, f64) {
     let scene = base.ceil() as usize + 2;
     let offset = (scene - side as usize) / 2;
     (scene, offset, offset as f64 + real / 2.0 - base / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upright line of one pixel in a frame sixty times as broad as high.
+    #[test]
+    fn bars_cost_nothing_however_broad_they_are() {
+        let picture = RgbImage::from_pixel(1, 16_384, image::Rgb([255; 3]));
+        let (scene, base) = scene(&picture, 3840, 64, Fit::Contain);
+        assert_eq!((scene.size.0, base.width as u32), (983_042, 983_040));
+        let x = kept(scene.size.0, base.left, base.width, 5085.0);
+        let y = kept(scene.size.1, base.top, base.height, 85.0);
+        assert_eq!(y.lit(scene.offset.1, 16_384), 0..85);
+        let lit = x.lit(scene.offset.0, 1);
+        assert!(lit.contains(&2542) && lit.len() < 10, "{lit:?}");
+        // What is not in bars is lit throughout, also where only a part of it is kept.
+        let cover = kept(4000, 1000.0, 2000.0, 500.0);
+        assert_eq!(cover.lit(0, 4000), 0..500);
+        assert_eq!(kept(300, 0.0, 300.0, 500.0).lit(0, 300), 0..300);
+    }
 }

@@ -142,6 +142,11 @@ async fn ffmpeg(ffmpeg: &str, ffprobe: &str) -> Check {
     let wrong = |found: String, advice: &str| Check::bad("ffmpeg", State::Wrong, found, advice);
     let install = "install it (Debian: apt-get install ffmpeg), or name it in \
                    PHOTOFINISH__ENCODER__FFMPEG and PHOTOFINISH__ENCODER__FFPROBE";
+    if let Err(error) = ask("true", "--").await {
+        let found = format!("no program can be started in bounds: {}", chain(&error));
+        let advice = "install util-linux 2.34 or newer: its setpriv and prlimit start every ffmpeg";
+        return wrong(found, advice);
+    }
     let mut versions = Vec::new();
     for program in [ffmpeg, ffprobe] {
         match ask(program, "-version").await {

@@ -150,16 +150,20 @@ impl Encoders {
         }
     }
 
-    /// The first turn at a piece of work on a picture of this size, where it is known; waits for a
-    /// session of the GPU's encoder. `threads` is for encoders on the CPU.
+    /// The first turn at a piece of work on pictures of this size; waits for a session of the GPU's
+    /// encoder. `threads` is for encoders on the CPU.
     pub async fn turn(
         &self,
-        picture: Option<(u32, u32)>,
+        picture: (u32, u32),
         threads: usize,
         stop: &CancellationToken,
     ) -> Result<Turn<'_>, FfmpegError> {
-        let mut encoder = self.current().await?;
-        if self.choice == Choice::Auto && picture.is_some_and(|size| !encoder.takes(size)) {
+        // A trial that hangs is not waited for either.
+        let mut encoder = tokio::select! {
+            found = self.current() => found?,
+            () = stop.cancelled() => return Err(FfmpegError::Stopped),
+        };
+        if self.choice == Choice::Auto && !encoder.takes(picture) {
             encoder = Encoder::X264;
         }
         let session = match encoder {

@@ -29,6 +29,8 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const CPU_PER_WALL_MAX: u32 = 4;
 /// Between the signal that asks a child to end for its processor time, and the one that ends it.
 const CPU_GRACE_S: u64 = 2;
+/// Starts all children; of util-linux, as is prlimit, which it starts.
+const STARTER: &str = "setpriv";
 /// What util-linux's programs, which set the bounds, answer when there is no such program, or none
 /// that runs.
 const EXIT_NOT_STARTED: [i32; 2] = [126, 127];
@@ -199,7 +201,7 @@ impl Running {
         fed: bool,
         bounds: Bounds,
     ) -> Result<Self, FfmpegError> {
-        let child = Command::new("setpriv")
+        let child = Command::new(STARTER)
             .args(&bounds.words().0)
             .arg(program)
             .args(&args.0)
@@ -212,7 +214,7 @@ impl Running {
             .kill_on_drop(true)
             .spawn()
             .map_err(|source| FfmpegError::Start {
-                program: program.to_owned(),
+                program: STARTER.to_owned(),
                 source,
             })?;
         Ok(Self {
@@ -296,10 +298,12 @@ impl Running {
         let had_time = self.since.elapsed().saturating_mul(cpus) >= self.bounds.cpu_max;
         let limit = self.bounds.cpu_max;
         match (status.code(), status.signal()) {
-            (Some(code), _) if EXIT_NOT_STARTED.contains(&code) => FfmpegError::Start {
-                program,
-                source: io::Error::other(said),
-            },
+            (Some(code), _) if EXIT_NOT_STARTED.contains(&code) || unbounded(&said) => {
+                FfmpegError::Start {
+                    program,
+                    source: io::Error::other(said),
+                }
+            }
             (_, Some(SIGXCPU)) => FfmpegError::CpuUsedUp { program, limit },
             (Some(EXIT_SIGNALLED), _) | (_, Some(SIGKILL)) if had_time => {
                 FfmpegError::CpuUsedUp { program, limit }
@@ -312,6 +316,14 @@ impl Running {
             (_, _) => FfmpegError::Failed { program, said },
         }
     }
+}
+
+/// Whether a bound could not be set, as where the machine's own is lower and fixed: the input is not
+/// to blame.
+fn unbounded(said: &str) -> bool {
+    ["setpriv: ", "prlimit: "]
+        .iter()
+        .any(|name| said.starts_with(name))
 }
 
 /// Arguments that make ffmpeg tell how far it is.

@@ -111,7 +111,7 @@ impl Plan {
     /// The same for pictures of this size: the cap grows with the pixels above 1080p, and stays
     /// below, where the quality alone decides and no cap is ever met.
     #[must_use]
-    pub fn sized(&self, width: u32, height: u32) -> Self {
+    pub fn sized(&self, (width, height): (u32, u32)) -> Self {
         let pixels = u128::from(width) * u128::from(height);
         let grown = u128::from(MAXRATE_KBPS) * pixels / u128::from(PICTURE_PX);
         let maxrate_kbps = u32::try_from(grown)
@@ -182,7 +182,7 @@ mod tests {
              -maxrate 10000k -bufsize 20000k -g 250 -profile:v high -pix_fmt yuv420p",
         );
         same(
-            &Plan::new(Encoder::Nvenc, 1).sized(3840, 2160).args(),
+            &Plan::new(Encoder::Nvenc, 1).sized((3840, 2160)).args(),
             "-c:v h264_nvenc -preset p4 -tune hq -rc vbr -cq 23 -b:v 0 \
              -maxrate 40000k -bufsize 80000k -g 250 -profile:v high -pix_fmt yuv420p",
         );
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn the_cap_grows_with_the_picture_above_1080p() {
         let cap = |width, height| {
-            let plan = Plan::new(Encoder::X264, 1).sized(width, height);
+            let plan = Plan::new(Encoder::X264, 1).sized((width, height));
             assert_eq!(plan.bufsize_kbit, 2 * plan.maxrate_kbps);
             plan.maxrate_kbps
         };

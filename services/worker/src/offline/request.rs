@@ -20,6 +20,8 @@ pub(crate) type Local = BTreeMap<String, PathBuf>;
 /// A name that no resolver ever answers (RFC 6761).
 const PLACEHOLDER: &str = "http://local.invalid";
 const STDIN: &str = "-";
+/// What some editors write before UTF-8; no part of JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A job as it was read.
 #[derive(Debug)]
@@ -42,11 +44,11 @@ pub(super) fn read(path: &Path) -> Result<Job, OfflineError> {
         text = std::fs::read(path).map_err(fault)?;
         path.parent().unwrap_or(Path::new("")).join(".")
     };
-    let mut body: Value =
-        serde_json::from_slice(&text).map_err(|source| OfflineError::NotJson {
-            path: path.to_owned(),
-            source,
-        })?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+    let mut body: Value = serde_json::from_slice(text).map_err(|source| OfflineError::NotJson {
+        path: path.to_owned(),
+        source,
+    })?;
     if let Some(inner) = body.get_mut("input") {
         body = inner.take();
     }
@@ -87,9 +89,10 @@ fn replace(
     };
     let path = match Url::parse(text) {
         Ok(url) if url.scheme() == "file" => url.to_file_path().ok(),
-        Ok(_) => return Ok(()),
+        // A colon in its name makes a file look like an address.
+        Ok(_) if !dir.join(text).is_file() => return Ok(()),
         Err(_) if text.is_empty() => return Ok(()),
-        Err(_) => Some(dir.join(text)),
+        Ok(_) | Err(_) => Some(dir.join(text)),
     };
     let file = path.and_then(|path| path.canonicalize().ok());
     let file = file.filter(|file| file.is_file());
@@ -156,11 +159,13 @@ mod tests {
     fn paths_stand_where_urls_are_wanted_relative_to_the_jobs_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a b.png"), "x").unwrap();
+        std::fs::write(dir.path().join("at-12:30.png"), "x").unwrap();
         let file = Url::from_file_path(dir.path().join("a b.png")).unwrap();
         let body = json!({"input": {"operation": "img2vid", "images": [
             {"image_url": "a b.png", "duration": 1},
             {"image_url": file.as_str(), "duration": 1},
             {"image_url": "https://example.com/a.png", "duration": 1},
+            {"image_url": "at-12:30.png", "duration": 1},
         ]}});
         let job = job(dir.path(), &body).unwrap();
         let Work::Img2vid { items, .. } = &job.work else {
@@ -168,8 +173,18 @@ mod tests {
         };
         assert_eq!(items[0].image_url, items[1].image_url, "one file");
         assert_eq!(items[2].image_url, "https://example.com/a.png");
-        assert_eq!(job.local.len(), 1);
+        assert_eq!(job.local.len(), 2);
+        assert!(job.local[&items[3].image_url].ends_with("at-12:30.png"));
         assert!(job.local[&items[0].image_url].ends_with("a b.png"));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("job.json");
+        std::fs::write(&path, "\u{feff}{\"operation\": 7}").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, OfflineError::Refused(_)), "{error}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use photofinish_contract::announcement::{Announcement, AnnouncementKind};
+use photofinish_contract::announcement::Announcement;
 use photofinish_model::{Code, ItemIndex};
 use serde_json::{Value, json};
 
@@ -58,12 +58,11 @@ impl Screen {
         }
     }
 
-    /// Shows how far the items of a taking are.
-    pub(super) fn look(&mut self, take: &Take) {
+    /// Shows how far the items of a taking are, of which `now` tells what has ended.
+    pub(super) fn look(&mut self, take: &Take, now: &Announcement) {
         if matches!(self.kind, Kind::Silent) {
             return;
         }
-        let now = take.announcement(AnnouncementKind::Ready);
         let done = now.outputs.len() + now.errors.len();
         let ended = |index| {
             now.outputs.iter().any(|output| output.index == index)
@@ -79,7 +78,7 @@ impl Screen {
         let all = take.items().len();
         let fraction = fractions.sum::<f64>() / all.max(1) as f64;
         let message = format!("{done} of {all}");
-        let lines = news(take, &now, &self.out, &mut self.told);
+        let lines = news(take, now, &self.out, &mut self.told);
         match &mut self.kind {
             Kind::Silent => {}
             Kind::Bar(bar) => {
@@ -236,8 +235,9 @@ pub(super) fn error_document(error: &OfflineError) -> String {
     if let OfflineError::Refused(refused) = error {
         fault["errors"] = json!(refused.errors);
     }
+    let stopped = matches!(error, OfflineError::Stopped);
     let document =
-        json!({ "ok": false, "stopped": false, "outputs": [], "errors": [], "error": fault });
+        json!({ "ok": false, "stopped": stopped, "outputs": [], "errors": [], "error": fault });
     format!("{document:#}\n")
 }
 

@@ -115,12 +115,12 @@ pub async fn addaudio(desk: Desk<'_>, job: AddaudioJob<'_>, out: &Path) -> Resul
         }
     }
     let filter = fit.filter(&picture);
-    let (width, height) = picture.shown();
     let encoded = |plan: &Plan| {
         let pictures = Args::words("-vf").arg(&filter);
-        args(&pictures.with(&plan.sized(width, height).args()))
+        args(&pictures.with(&plan.args()))
     };
-    desk.encode(encoded, out, fit.seconds).await
+    desk.encode(encoded, picture.shown(), out, fit.seconds)
+        .await
 }
 
 /// Fetches the audio; what does not fit into an MP4 as it is, or whose length cannot be told from

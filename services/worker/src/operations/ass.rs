@@ -13,6 +13,7 @@ use photofinish_contract::request::{CaptionStyle, Position};
 use super::fonts::Fonts;
 use super::srt::{Cue, Look, Span};
 
+mod brackets;
 mod drawn;
 mod wrap;
 
@@ -179,6 +180,7 @@ fn event_text(cue: &Cue, style: &CaptionStyle, fonts: &Fonts, wrapper: &wrap::Wr
             .collect();
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
         let mut breaks = wrapper.breaks(&whole).into_iter().peekable();
+        let mut marks = brackets::marks(&whole).into_iter().peekable();
         let mut at = 0;
         for span in &spans {
             change(&mut now, span.look, &mut out);
@@ -186,7 +188,10 @@ fn event_text(cue: &Cue, style: &CaptionStyle, fonts: &Fonts, wrapper: &wrap::Wr
                 if breaks.next_if_eq(&at).is_some() {
                     out.push_str(BREAK);
                 }
+                let mark = marks.next_if(|mark| mark.0 == at).map(|mark| mark.1);
+                out.extend(mark);
                 escape(c, &mut out);
+                out.extend(mark);
                 at += c.len_utf8();
             }
         }

@@ -1,8 +1,8 @@
 //! caption: SubRip captions burnt into a video, the audio as it is.
 //!
 //! Guarantee: ffmpeg sees our own ASS file under a fixed name; nothing the client wrote is in any
-//! argument. All audio tracks are kept, copied where MP4 can hold them. What cannot be drawn with
-//! the fonts of this machine is said, not drawn as boxes.
+//! argument. All audio tracks that ffmpeg knows are kept, copied where MP4 can hold them. What
+//! cannot be drawn with the fonts of this machine is said, not drawn as boxes.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -72,12 +72,13 @@ pub async fn caption(desk: Desk<'_>, job: CaptionJob<'_>, out: &Path) -> Result<
             .arg(filter.as_str())
             // In the units of the source: in those of the mean rate uneven times would be rounded.
             .and("-fps_mode vfr -enc_time_base -1")
-            .with(&plan.sized(width, height).args())
+            .with(&plan.args())
             .with(&audio)
     };
     let seconds = media.facts.duration_s();
     let seconds = seconds.or_else(|| Some(media.span(&picture)?.duration_s()));
-    desk.encode(args, out, seconds.unwrap_or(0.0)).await
+    desk.encode(args, (width, height), out, seconds.unwrap_or(0.0))
+        .await
 }
 
 /// Work that may take seconds with the largest files, away from the threads that wait.
@@ -94,17 +95,21 @@ async fn aside<T: Send + 'static>(
     }
 }
 
-/// Every track: as it is where MP4 can hold it, else AAC.
+/// Every track: as it is where MP4 can hold it, else AAC. Those that nobody can decode, such as the
+/// spatial audio that phones record beside the plain one, are left out.
 fn audio_args(media: &Media) -> Args {
-    let tracks = media.facts.audios().take(TRACKS_MAX).enumerate();
-    tracks.fold(Args::default(), |args, (n, track)| {
-        let args = args.arg("-map").arg(format!("0:{}", track.index));
-        let args = args.arg(format!("-c:a:{n}"));
-        if may_copy(media.container, track) {
-            return args.arg("copy");
-        }
-        args.arg("aac").arg(format!("-b:a:{n}")).arg("192k")
-    })
+    let known = |track: &&Stream| !matches!(track.codec_name.as_str(), "" | "none" | "unknown");
+    let tracks = media.facts.audios().filter(known).take(TRACKS_MAX);
+    tracks
+        .enumerate()
+        .fold(Args::default(), |args, (n, track)| {
+            let args = args.arg("-map").arg(format!("0:{}", track.index));
+            let args = args.arg(format!("-c:a:{n}"));
+            if may_copy(media.container, track) {
+                return args.arg("copy");
+            }
+            args.arg("aac").arg(format!("-b:a:{n}")).arg("192k")
+        })
 }
 
 /// What every player takes is copied; of what only some take, that which the client had in such a

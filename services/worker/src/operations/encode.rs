@@ -21,11 +21,13 @@ const MP4: &str = "-map_metadata -1 -sn -dn -movflags +faststart -f mp4";
 
 impl Desk<'_> {
     /// Runs ffmpeg with the arguments that `args` makes of the encoder plan of this machine, and
-    /// those of our MP4 files, into `out`, which appears when it is whole; `seconds`, the length of
-    /// the output, sets the time limit and measures progress. Waits for a slot first.
+    /// those of our MP4 files, into `out`, which appears when it is whole. The output's `size` (width
+    /// and height in pixels) decides which encoder takes it; its `seconds` set the time limit and
+    /// measure progress. Waits for a slot first.
     pub async fn encode(
         &self,
         args: impl Fn(&Plan) -> Args,
+        size: (u32, u32),
         out: &Path,
         seconds: f64,
     ) -> Result<Made, Halt> {
@@ -34,10 +36,11 @@ impl Desk<'_> {
         // There is no other item: all processors are its own.
         let threads = self.studio.threads(0, 1);
         let encoders = &self.studio.encoders;
-        let turn = encoders.turn(None, threads, self.stop).await;
+        let turn = encoders.turn(size, threads, self.stop).await;
         let mut turn = turn.map_err(|error| no_encoder(&error))?;
         let done = loop {
-            let done = self.ffmpeg(args(&turn.plan), out, seconds).await;
+            let plan = turn.plan.sized(size);
+            let done = self.ffmpeg(args(&plan), out, seconds).await;
             match encoders.next(&turn, threads, &done) {
                 Some(rescue) => turn = rescue,
                 None => break done,

@@ -56,11 +56,11 @@ pub async fn clip(
     let _slot = studio.slot(stop).await?;
     let begun = Instant::now();
     let threads = studio.threads(format.nth, format.items);
-    let size = Some((format.width, format.height));
+    // Before the turn, so that no session of the GPU's waits for it, and once for a second turn too.
+    let shot = Arc::new(set_up(desk, format, item).await?);
+    let size = (format.width, format.height);
     let turn = studio.encoders.turn(size, threads, stop).await;
     let mut turn = turn.map_err(|error| no_encoder(&error))?;
-    // Kept for a second turn: a picture is decoded once.
-    let shot = Arc::new(set_up(desk, format, item).await?);
     let part = encode::part_of(out);
     let done = loop {
         let args = encode_args(format, &turn.plan).arg(&part);
@@ -162,7 +162,7 @@ fn encode_args(format: ClipFormat, plan: &Plan) -> Args {
             "-video_size {width}x{height} -framerate {rate} {colour}"
         ))
         .and("-i pipe:0 -an")
-        .with(&plan.sized(width, height).args())
+        .with(&plan.sized((width, height)).args())
         .and(colour)
         .and("-chroma_sample_location left -movflags +faststart -f mp4")
 }

@@ -15,6 +15,9 @@ use crate::error::Halt;
 use crate::media::encoder::{Choice, Encoder, Encoders};
 use crate::media::ffmpeg::{Bounds, FILE_BYTES_MAX, FfmpegError};
 
+/// How ffmpeg, which speaks no other language, says that nothing more can be written.
+const DISK_FULL: &str = "No space left on device";
+
 /// What a studio is made of.
 #[derive(Debug, Clone)]
 pub struct StudioSettings {
@@ -141,6 +144,13 @@ pub(crate) fn encode_fault(error: &FfmpegError) -> Halt {
             Code::InputTooLarge,
             format!("the output would be larger than {FILE_BYTES_MAX} bytes; give a shorter input"),
         ),
+        FfmpegError::Failed { said, .. } if said.contains(DISK_FULL) => {
+            tracing::error!(%error, "THE DISK IS FULL: make room for outputs");
+            Halt::transient(
+                Code::InternalError,
+                "the disk on which outputs are made is full; the operator has to make room there",
+            )
+        }
         FfmpegError::Failed { .. } | FfmpegError::Stalled { .. } => {
             tracing::warn!(%error, "encode");
             Halt::transient(
@@ -156,6 +166,7 @@ mod tests {
     use photofinish_outbound::Policy;
 
     use super::*;
+    use crate::media::ffmpeg::{self, Args};
 
     fn threads(batch: usize, cpus: usize, items: usize) -> Vec<usize> {
         photofinish_runtime::install_crypto();
@@ -166,6 +177,17 @@ mod tests {
         };
         let studio = Studio::new(settings, Outbound::new(Policy::default()).unwrap());
         (0..items).map(|nth| studio.threads(nth, items)).collect()
+    }
+
+    /// A device that is always full.
+    #[tokio::test]
+    async fn a_full_disk_is_called_that() {
+        let args = Args::words("-v error -y -f lavfi -i color=s=64x64:d=1 -f mp4 /dev/full");
+        let (stop, root) = (CancellationToken::new(), std::path::Path::new("/"));
+        let bounds = Bounds::of(Duration::from_secs(60));
+        let done = ffmpeg::run("ffmpeg", root, &args, bounds, &|_| {}, &stop).await;
+        let halt = encode_fault(&done.unwrap_err()).to_string();
+        assert!(halt.contains("is full"), "{halt}");
     }
 
     #[test]

@@ -139,7 +139,10 @@ async fn every_read_puts_the_end_of_lingering_off() {
     let output = run.outputs(1).await.remove(0);
     tokio::time::sleep(Duration::from_secs(1)).await; // paced: the reader comes late
     let read = bench.get(&format!("/outputs/{}", output.name)).send().await;
-    assert_eq!(read.unwrap().status(), StatusCode::OK);
+    let read = read.unwrap();
+    assert_eq!(read.status(), StatusCode::OK);
+    // Who leaves before the first byte has read nothing.
+    assert!(!read.bytes().await.unwrap().is_empty());
     let last = run.ended().await.unwrap();
     assert!(last.spent.linger_s > 3.9, "{:?}", last.spent);
 }

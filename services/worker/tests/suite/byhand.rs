@@ -1,9 +1,10 @@
 //! `photofinish-worker run` and `doctor`: the real program as people and scripts use it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use photofinish_kit::wait_for;
 use serde_json::{Value, json};
@@ -258,14 +259,17 @@ async fn an_interrupted_job_keeps_what_is_ready_and_leaves_nothing_else() {
     let running = command.process_group(0).spawn().unwrap();
     let group = format!("-{}", running.id());
     let out = dir.path().join("out");
-    let made = |name: &str| {
-        let scratch = std::fs::read_dir(&out).ok()?.next()?.ok()?.path();
-        let path: PathBuf = scratch.join("made").join(name);
-        path.exists().then_some(())
+    let half = || {
+        let mut entries = std::fs::read_dir(&out).ok()?;
+        entries.find(|entry| {
+            let scratch = entry.as_ref().unwrap().path();
+            scratch.join("made/0001-long.part").exists()
+        })
     };
     wait_for(SOON, "a clip and a half", || async {
-        made("0000-short.mp4")?;
-        made("0001-long.part")
+        half()?.unwrap();
+        // What is ready lies in its place while others are made.
+        out.join("0000-short.mp4").exists().then_some(())
     })
     .await
     .unwrap();
@@ -285,6 +289,76 @@ async fn an_interrupted_job_keeps_what_is_ready_and_leaves_nothing_else() {
         "{table}"
     );
     assert_eq!(left(dir.path()), ["0000-short.mp4"]);
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_trial_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.png"), png(&detailed(96, 64))).unwrap();
+    let image = json!({"image_url": "a.png", "duration": 1});
+    job(
+        dir.path(),
+        &json!({"operation": "img2vid", "images": [image]}),
+    );
+    let hanging = dir.path().join("ffmpeg");
+    let script = "#!/bin/sh\n: > \"$0.begun\"\nexec sleep 600\n";
+    std::fs::write(&hanging, script).unwrap();
+    std::fs::set_permissions(&hanging, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = program(dir.path(), "run --input job.json --out out --json");
+    let running = command
+        .env("PHOTOFINISH__ENCODER__FFMPEG", &hanging)
+        .spawn()
+        .unwrap();
+    let begun = dir.path().join("ffmpeg.begun");
+    wait_for(SOON, "a trial", || async { begun.exists().then_some(()) })
+        .await
+        .unwrap();
+    let since = Instant::now();
+    let pid = running.id().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap());
+    let ended = ended.await.unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", text(&ended.stdout));
+    // The trial itself would have taken 20 s.
+    assert!(since.elapsed() < Duration::from_secs(15));
+    let said: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(
+        (&said["stopped"], &said["error"]["code"]),
+        (&json!(true), &json!("worker_stopping"))
+    );
+    assert_eq!(left(dir.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_lies_in_the_output_directory_costs_no_other_item_and_no_input() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("out/0000-a.mp4")).unwrap();
+    std::fs::write(dir.path().join("a.png"), png(&detailed(96, 64))).unwrap();
+    let image = |id: &str| json!({"id": id, "image_url": "a.png", "duration": 0.1});
+    let images = [image("a"), image("b")];
+    let body = json!({"operation": "img2vid", "width": 96, "height": 64, "images": images});
+    job(dir.path(), &body);
+    let run = || done(program(dir.path(), "run --input job.json --out out --json"));
+    let ended = run().await;
+    assert_eq!(ended.status.code(), Some(1));
+    let said: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(
+        (&said["outputs"][0]["item"], &said["errors"][0]["item"]),
+        (&json!("b"), &json!("a"))
+    );
+    let detail = said["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("give another --out"), "{detail}");
+    assert_eq!(left(dir.path()), ["0000-a.mp4", "0001-b.mp4"]);
+
+    let own = dir.path().join("out/0000-video.mp4");
+    std::fs::write(&own, "the only copy").unwrap();
+    let url = "out/0000-video.mp4";
+    let body = json!({"operation": "addaudio", "url_video": url, "url_audio": "a.png"});
+    job(dir.path(), &body);
+    let ended = run().await;
+    assert_eq!(ended.status.code(), Some(64), "{}", text(&ended.stdout));
+    assert!(text(&ended.stdout).contains("would be overwritten"));
+    assert_eq!(std::fs::read(own).unwrap(), b"the only copy");
 }
 
 /// A free slot takes the next item at once; the old system waited for the whole batch.
@@ -352,7 +426,7 @@ type Case = (
 #[tokio::test]
 async fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let cases: [Case; 3] = [
+    let cases: [Case; 4] = [
         (
             &[
                 ("PHOTOFINISH__ENCODER__FFMPEG", "/nowhere/ffmpeg"),
@@ -370,6 +444,7 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
             &[("PHOTOFINISH__ENCODER__CHOICE", "nvenc")],
             &[("encoder", "NVIDIA_DRIVER_CAPABILITIES")],
         ),
+        (&[("PATH", "/nowhere")], &[("ffmpeg", "util-linux")]),
         (&[("BATCH_SIZE", "many")], &[("settings", "--print-config")]),
     ];
     for (variables, wrong) in cases {

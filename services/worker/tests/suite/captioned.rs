@@ -280,3 +280,23 @@ async fn every_track_is_kept_and_copied_where_the_file_can_hold_it() {
         assert!(same == copied || name == "stream.ts", "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_track_that_nobody_decodes_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let words =
+        format!("{GREY} -f lavfi -i sine=d=0.5 {FAST} -map 0 -map 1 -map 1 -c:a aac phone.mp4");
+    ffmpeg(dir.path(), &words);
+    let mut video = std::fs::read(dir.path().join("phone.mp4")).unwrap();
+    // The second one becomes what newer phones record beside the plain sound.
+    for (name, other) in [(b"mp4a", b"apac"), (b"esds", b"dapa")] {
+        let at = video.windows(4).rposition(|four| four == name).unwrap();
+        video[at..at + 4].copy_from_slice(other);
+    }
+    burn(dir.path(), &video, b"00:00 --> 00:10\nHello", &large())
+        .await
+        .unwrap();
+    let words = "-v error -show_entries stream=codec_name -of csv=p=0 out.mp4";
+    let said = String::from_utf8(tool("ffprobe", dir.path(), words)).unwrap();
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["h264", "aac"]);
+}

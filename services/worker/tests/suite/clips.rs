@@ -172,7 +172,8 @@ async fn a_stop_ends_a_clip_at_once() {
     };
     let (made, stopped_at) = tokio::join!(making, stopping);
     assert_eq!(made, Err(Halt::Stopped));
-    assert!(stopped_at.elapsed() < std::time::Duration::from_secs(2));
+    // To its end it would take minutes.
+    assert!(stopped_at.elapsed() < std::time::Duration::from_secs(10));
     assert!(!out.exists());
 }
 

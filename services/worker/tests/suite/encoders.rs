@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use photofinish_contract::attempt_input::PictureItem;
 use photofinish_contract::request::{CaptionStyle, Fit, Motion, Timing};
+use photofinish_kit::wait_until;
 use photofinish_model::Code;
 use photofinish_worker::error::Halt;
 use photofinish_worker::media::encoder::{Choice, Encoder};
+use photofinish_worker::media::ffmpeg::FfmpegError;
 use photofinish_worker::media::rate::Rate;
 use photofinish_worker::operations::addaudio::{AddaudioJob, addaudio};
 use photofinish_worker::operations::caption::{CaptionJob, caption};
@@ -24,6 +26,7 @@ use crate::support::{Server, detailed, ffmpeg, png, probe, settings, studio_of};
 
 /// Writes down its arguments; what is for NVENC is done by x264, unless a file says otherwise:
 /// `broken`: all but the trial fails, `hung`: it never ends, `dead`: the trial fails as well,
+/// `asleep`: the trial never ends,
 /// `short`: of a clip only five frames are encoded. A second run for NVENC while one is going on is
 /// told in the file `overlap`.
 const GPU_BOX: &str = r#"#!/bin/sh
@@ -41,7 +44,9 @@ case " $* " in
 *) exec ffmpeg "$@" ;;
 esac
 case " $* " in
-*" lavfi "*) [ -e "$here/dead" ] && exit 1 ;;
+*" lavfi "*)
+    [ -e "$here/dead" ] && exit 1
+    [ -e "$here/asleep" ] && exec sleep 600 ;;
 *)
     if [ -e "$here/broken" ]; then
         echo "OpenEncodeSessionEx failed: out of memory (10)" >&2
@@ -247,18 +252,96 @@ async fn pictures_too_small_for_the_gpus_encoder_do_not_count_against_it() {
 }
 
 #[tokio::test]
-async fn no_more_sessions_than_allowed_are_open() {
+async fn who_is_stopped_waits_for_no_trial_and_for_no_session() {
+    let gpu = GpuBox::new(Choice::Auto, |settings| settings.nvenc_sessions = 1);
+    let encoders = &gpu.studio.encoders;
+    let stop = CancellationToken::new();
+    gpu.is("asleep");
+    let trial = encoders.turn((192, 192), 1, &stop);
+    let said = gpu.dir.path().join("said");
+    let stopping = async {
+        wait_until(Duration::from_secs(20), "a trial", || async {
+            said.exists()
+        })
+        .await
+        .unwrap();
+        stop.cancel();
+        std::time::Instant::now()
+    };
+    let (turn, since) = tokio::join!(trial, stopping);
+    assert!(matches!(turn, Err(FfmpegError::Stopped)), "{turn:?}");
+    // The trial would have taken 20 s.
+    assert!(since.elapsed() < Duration::from_secs(10));
+    gpu.is_no_longer("asleep");
+    let going_on = CancellationToken::new();
+    let turn = encoders.turn((192, 192), 1, &going_on).await.unwrap();
+    assert_eq!(turn.plan.encoder(), Encoder::Nvenc);
+    let second = encoders.turn((192, 192), 1, &stop).await;
+    assert!(matches!(second, Err(FfmpegError::Stopped)), "{second:?}");
+    drop(turn);
+    let third = encoders.turn((192, 192), 1, &going_on).await.unwrap();
+    assert_eq!(third.plan.encoder(), Encoder::Nvenc);
+}
+
+#[tokio::test]
+async fn no_more_items_and_no_more_sessions_than_allowed_go_at_once() {
     let (_server, url) = picture().await;
-    let gpu = GpuBox::new(Choice::Auto, |settings| {
-        settings.batch = 4;
-        settings.nvenc_sessions = 1;
-    });
-    let names = ["1", "2", "3", "4"];
-    let clips = names.map(|name| gpu.clip(&url, name, 320));
-    for made in futures_util::future::join_all(clips).await {
-        assert_eq!(made.unwrap().encoder, Some(Encoder::Nvenc));
+    for (batch, sessions) in [(4, 1), (1, 4)] {
+        let gpu = GpuBox::new(Choice::Auto, |settings| {
+            settings.batch = batch;
+            settings.nvenc_sessions = sessions;
+        });
+        let clips = ["1", "2", "3"].map(|name| gpu.clip(&url, name, 192));
+        for made in futures_util::future::join_all(clips).await {
+            assert_eq!(made.unwrap().encoder, Some(Encoder::Nvenc));
+        }
+        let overlap = gpu.dir.path().join("overlap");
+        assert!(!overlap.exists(), "{batch} items, {sessions} sessions");
     }
-    assert!(!gpu.dir.path().join("overlap").exists());
+}
+
+/// A video and audio that lasts longer, in the new directory `dir`, as addresses.
+fn video_and_sound(server: &Server, dir: &Path, size: &str) -> (String, String) {
+    std::fs::create_dir(dir).unwrap();
+    let source = format!(
+        "-f lavfi -i testsrc2=s={size}:r=30:d=1 -f lavfi -i sine=d=1 -c:v libx264 \
+         -preset ultrafast -pix_fmt yuv420p -c:a aac source.mp4"
+    );
+    ffmpeg(dir, &source);
+    ffmpeg(dir, "-f lavfi -i sine=d=1.2 sound.wav");
+    let put = |name: &str| server.put(name, std::fs::read(dir.join(name)).unwrap());
+    (put("source.mp4"), put("sound.wav"))
+}
+
+const SRT: &str = "1\n00:00:00,000 --> 00:00:01,000\nHello\n";
+
+#[tokio::test]
+async fn videos_too_small_for_the_gpus_encoder_do_not_count_against_it() {
+    let server = Server::start().await;
+    let gpu = GpuBox::new(Choice::Auto, |_| {});
+    let dir = gpu.dir.path().join("videos");
+    let (video, sound) = video_and_sound(&server, &dir, "192x96");
+    let srt = server.put("s", SRT);
+    let (stop, progress) = (CancellationToken::new(), Progress::default());
+    let desk = gpu.desk(&dir, &stop, &progress);
+    let style = CaptionStyle::default();
+    let job = CaptionJob {
+        url_video: &video,
+        url_srt: &srt,
+        style: &style,
+    };
+    let captioned = Box::pin(caption(desk, job, &dir.join("captioned.mp4"))).await;
+    let job = AddaudioJob {
+        url_video: &video,
+        url_audio: &sound,
+        timing: Timing::Reencode,
+    };
+    let fitted = Box::pin(addaudio(desk, job, &dir.join("fitted.mp4"))).await;
+    for made in [captioned, fitted] {
+        assert_eq!(made.unwrap().encoder, Some(Encoder::X264));
+    }
+    assert!(gpu.said("h264_nvenc").is_empty());
+    assert_eq!(gpu.studio.encoder().await.unwrap(), Encoder::Nvenc);
 }
 
 /// Frames in GPU memory cannot be read by the CPU's filters: that is what broke the old system.
@@ -268,16 +351,8 @@ async fn no_operation_ever_asks_for_frames_in_gpu_memory() {
     let gpu = GpuBox::new(Choice::Auto, |_| {});
     gpu.clip(&url, "clip", 192).await.unwrap();
     let dir = gpu.dir.path().join("videos");
-    std::fs::create_dir(&dir).unwrap();
-    ffmpeg(
-        &dir,
-        "-f lavfi -i testsrc2=s=192x192:r=30:d=1 -f lavfi -i sine=d=1 -c:v libx264 \
-         -preset ultrafast -pix_fmt yuv420p -c:a aac source.mp4",
-    );
-    ffmpeg(&dir, "-f lavfi -i sine=d=1.2 sound.wav");
-    let put = |name: &str| server.put(name, std::fs::read(dir.join(name)).unwrap());
-    let (video, sound) = (put("source.mp4"), put("sound.wav"));
-    let srt = server.put("s", "1\n00:00:00,000 --> 00:00:01,000\nHello\n");
+    let (video, sound) = video_and_sound(&server, &dir, "192x192");
+    let srt = server.put("s", SRT);
     let (stop, progress) = (CancellationToken::new(), Progress::default());
     let desk = gpu.desk(&dir, &stop, &progress);
     let style = CaptionStyle::default();

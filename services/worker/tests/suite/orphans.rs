@@ -28,9 +28,9 @@ async fn a_worker_that_is_killed_takes_its_encoder_with_it() {
     let at = dir.path();
     video(at, "v.mp4");
     // Half an hour: encoding it takes longer than the test waits for its end.
-    made(at, "-f lavfi -i anullsrc=r=8000:cl=mono:d=1800 a.wav");
+    made(at, "-f lavfi -i anullsrc=r=8000:cl=mono:d=1800 a.m4a");
     let job = json!({
-        "operation": "addaudio", "url_video": "v.mp4", "url_audio": "a.wav", "timing": "reencode"
+        "operation": "addaudio", "url_video": "v.mp4", "url_audio": "a.m4a", "timing": "reencode"
     });
     std::fs::write(at.join("job.json"), job.to_string()).unwrap();
     let mut worker = Command::new(PROGRAM)

@@ -259,9 +259,9 @@ async fn the_first_poll_waits_for_no_encoder() {
     let begun = Instant::now();
     let _worker = start(&base, dir.path(), free_port(), &changed);
     seen.posted("/error", |_| true).await;
-    // Generous: a busy machine needs a tenth of a second.
+    // Behind the trial it would come after 20 s; an idle machine needs a tenth of a second.
     assert!(
-        begun.elapsed() < Duration::from_secs(3),
+        begun.elapsed() < Duration::from_secs(10),
         "{:?}",
         begun.elapsed()
     );

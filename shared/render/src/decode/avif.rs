@@ -17,7 +17,7 @@ use moxcms::ColorProfile;
 
 use self::boxes::Meta;
 use super::colour::{Layout, Paint};
-use super::{DecodeError, Kind, Stored, bytes_of, check_size, turn};
+use super::{AREA_PX_MAX, DecodeError, Kind, Stored, bytes_of, check_size, turn};
 
 /// Tiles of a grid.
 const TILES_MAX: usize = 1024;
@@ -185,6 +185,11 @@ impl Sheet {
         };
         if !fits(tile_width, columns, sides.0) || !fits(tile_height, rows, sides.1) {
             return Err(damaged("its tiles do not make its size"));
+        }
+        // All of them are decoded, also what reaches over the edges: up to four times the picture.
+        let decoded = u64::from(tile_width) * u64::from(tile_height) * parts.len() as u64;
+        if decoded > AREA_PX_MAX {
+            return Err(rare("its tiles reach far over its edges"));
         }
         let mut tiles = Vec::with_capacity(parts.len());
         for &part in &parts {

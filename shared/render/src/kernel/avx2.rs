@@ -8,8 +8,7 @@ use std::arch::x86_64::{
 };
 
 use super::across::{GROUP, WINDOW, Weights};
-use super::{Across, COMPONENT_BITS, DOWN_BITS, Down, scalar};
-use crate::convert::Component;
+use super::{Across, COMPONENT_BITS, Component, DOWN_BITS, Down, scalar};
 
 /// Samples that are written at once.
 const WRITE: usize = 32;

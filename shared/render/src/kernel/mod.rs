@@ -21,14 +21,21 @@ mod sse41;
 
 pub use across::{Across, GROUP};
 
-use crate::convert::Component;
-
 /// Steps of the pass across for one step of a sample, as a power of two.
 const ACROSS_BITS: i32 = 7;
 /// What is left after the pass down.
 const DOWN_BITS: i32 = 6;
 /// Fraction bits of [`Component`]'s weights.
 pub const COMPONENT_BITS: i32 = 15;
+
+/// How a component is made of R, G and B (0 to 255), as a sample: 128 less than it is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Component {
+    /// Weights of R, G and B with 15 fraction bits.
+    pub weights: [i16; 3],
+    /// What is added to the weighted sum, half a step for rounding included.
+    pub offset: i32,
+}
 
 /// Which instructions are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,7 @@
 //! The same, one sample after the other: what vectors do is defined here.
 
-use super::{ACROSS_BITS, Across, COMPONENT_BITS, DOWN_BITS, Down};
+use super::{ACROSS_BITS, Across, COMPONENT_BITS, Component, DOWN_BITS, Down};
 use crate::axis::ONE;
-use crate::convert::Component;
 
 const SHIFT: i32 = ONE.ilog2() as i32 - ACROSS_BITS;
 

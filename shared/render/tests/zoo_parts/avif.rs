@@ -90,3 +90,58 @@ fn broken_boxes_are_refused_wherever_they_break() {
         }
     }
 }
+
+/// A box of HEIF.
+fn boxed(name: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let size = body.len() as u32 + 8;
+    [&size.to_be_bytes(), name.as_slice(), body].concat()
+}
+
+#[test]
+fn lists_that_take_no_bytes_take_no_memory() {
+    // 200 items of 65,535 parts each, whose places and lengths are numbers of no bytes.
+    let mut iloc = vec![1, 0, 0, 0, 0, 0, 0, 200];
+    for item in 0..200 {
+        iloc.extend([0, item, 0, 0, 0, 0, 0xFF, 0xFF]);
+    }
+    let meta = [
+        vec![0; 4],
+        boxed(*b"pitm", &[0, 0, 0, 0, 0, 1]),
+        boxed(*b"iinf", &[0; 6]),
+        boxed(*b"iloc", &iloc),
+        boxed(*b"iprp", &boxed(*b"ipco", &[])),
+    ];
+    let file = [
+        boxed(*b"ftyp", b"avif\0\0\0\0avif"),
+        boxed(*b"meta", &meta.concat()),
+    ];
+    match Still::read(&file.concat()) {
+        Err(error @ DecodeError::Damaged { .. }) => {
+            let cause = std::error::Error::source(&error).unwrap();
+            assert!(cause.to_string().contains("boxes"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn tiles_that_reach_far_over_the_edges_are_not_decoded() {
+    let mut bytes = shipped("grid.avif");
+    // Four tiles of 9,999 for 10,000 a side: four times the picture.
+    let sizes: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&at| bytes[at..].starts_with(b"ispe"))
+        .collect();
+    for at in sizes {
+        let side = if bytes[at + 11] == 64 { 9_999 } else { 10_000 };
+        for side_at in [at + 8, at + 12] {
+            bytes[side_at..side_at + 4].copy_from_slice(&u32::to_be_bytes(side));
+        }
+    }
+    let grid = [0, 0, 1, 1, 0, 120, 0, 90];
+    let at = bytes.windows(8).position(|w| w == grid).unwrap();
+    bytes[at + 4..at + 8].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
+    match Still::read(&bytes) {
+        Err(error @ DecodeError::Rare { .. }) => assert!(error.to_string().contains("tiles")),
+        other => panic!("{other:?}"),
+    }
+}

@@ -13,6 +13,10 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// How much of a child's complaints is kept: the last so many bytes.
 pub const SAID_BYTES_MAX: usize = 4096;
 
+/// Bytes a second at which a finished output is moved to make room for its index before it, at
+/// least; ffmpeg tells nothing meanwhile.
+const MOVED_BYTES_PER_S_MIN: u64 = 16 * 1024 * 1024;
+
 /// How far ffmpeg is.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moment {
@@ -35,7 +39,7 @@ pub(super) enum Reading<'a> {
 }
 
 /// Reads standard output to its end; a child that tells its progress is given up when there is
-/// none for `stall_max`.
+/// none for `stall_max` and as long as its output may take to be moved.
 pub(super) async fn read(
     program: &str,
     stall_max: Option<Duration>,
@@ -56,15 +60,19 @@ pub(super) async fn read(
             let (mut newest, mut told) = (Moment::default(), Moment::default());
             let mut advanced = Instant::now();
             loop {
+                let moved_s = newest.bytes / MOVED_BYTES_PER_S_MIN;
                 let mut line = |line: &str| newest.take_in(line);
                 let more = lines.more(&mut line);
                 let more = match stall_max {
-                    Some(limit) => tokio::time::timeout_at(advanced + limit, more)
-                        .await
-                        .map_err(|_| FfmpegError::Stalled {
-                            program: program.to_owned(),
-                            limit,
-                        })?,
+                    Some(limit) => {
+                        let limit = limit + Duration::from_secs(moved_s);
+                        tokio::time::timeout_at(advanced + limit, more)
+                            .await
+                            .map_err(|_| FfmpegError::Stalled {
+                                program: program.to_owned(),
+                                limit,
+                            })?
+                    }
                     None => more.await,
                 };
                 if newest != told {

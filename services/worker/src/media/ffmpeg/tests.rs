@@ -81,6 +81,30 @@ async fn time_stillness_memory_and_files_have_limits() {
 }
 
 #[tokio::test]
+async fn a_large_output_has_time_to_be_moved() {
+    let impatient = soon().stalled_after(Duration::from_millis(500));
+    for (bytes, in_time) in [(1_000_000, false), (40_000_000, true)] {
+        // Silent at the end, as ffmpeg is then.
+        let script = format!("echo total_size={bytes}; sleep 1.2");
+        let args = Args::default().arg("-c").arg(script);
+        let running = Running::start("sh", dir().path(), &args, false, impatient).unwrap();
+        let done = running.watch(&|_| {}, &CancellationToken::new()).await;
+        assert_eq!(done.is_ok(), in_time, "{bytes}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bound_that_cannot_be_set_is_not_the_inputs_fault() {
+    // What a machine with fixed bounds of its own answers to whoever may not raise them.
+    let said = "prlimit: failed to set the AS resource limit: Operation not permitted";
+    let script = format!("echo '{said}' >&2; exit 1");
+    let (dir, args) = (dir(), Args::default().arg("-c").arg(script));
+    let running = Running::start("sh", dir.path(), &args, false, soon()).unwrap();
+    let error = running.finish(0, &CancellationToken::new()).await;
+    assert!(matches!(error, Err(FfmpegError::Start { .. })), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_could_not_be_started() {
     let (dir, stop) = (dir(), CancellationToken::new());
     let args = Args::words("-version");

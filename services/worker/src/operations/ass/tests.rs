@@ -91,6 +91,43 @@ fn lines_without_spaces_may_end_between_words_and_short_ones_stay_whole() {
 }
 
 #[test]
+fn brackets_are_pairs_where_two_directions_meet() {
+    // As Unicode's rule N0 has it; L and R stand for the marks.
+    let cases = [
+        ("אב (MP4)! 50%", "אב R(RMP4R)R! 50%"),
+        ("(אב: ab) 20 ג", "R(Rאב: abR)R 20 ג"),
+        ("ab (אב) 5 cd", "ab L(LאבL)L 5 cd"),
+        ("אב ab (20) ג", "אב ab L(L20L)L ג"),
+        ("אב {[ab] ג}", "אב R\\{RR[RabR]R גR\\}R"),
+        ("אב (!) ab) (", "אב (!) ab) ("),
+        ("ab (cd) 5", "ab (cd) 5"),
+        ("אב (ג) 5", "אב (ג) 5"),
+    ];
+    let fonts = Fonts::parse("True\tFalse\tNoto Sans\t\t\t20-7e 5d0-5ea\n");
+    let page = Page {
+        width: 1920,
+        height: 1080,
+        fonts: &fonts,
+    };
+    for (text, wanted) in cases {
+        let cues = srt::parse(format!("00:01 --> 00:02\n{text}").as_bytes()).unwrap();
+        let out = file(&cues, &CaptionStyle::default(), page);
+        let text = out.lines().last().unwrap().rsplit(",,").next().unwrap();
+        let shown = text.replace('\u{200e}', "L").replace('\u{200f}', "R");
+        assert_eq!(shown, wanted);
+    }
+}
+
+#[test]
+fn the_model_of_words_is_asked_only_so_much() {
+    let wrapper = wrap::Wrapper::new(1000.0, 50.0);
+    let words = "สวัสดีชาวโลก".repeat(4);
+    assert!(!wrapper.breaks(&words).is_empty());
+    assert!(wrapper.breaks(&"ก".repeat(100_000)).is_empty());
+    assert!(!wrapper.breaks(&words).is_empty());
+}
+
+#[test]
 fn letters_that_cannot_be_drawn_are_named_and_symbols_left_out() {
     let fonts = fonts();
     let cues = srt::parse("00:01 --> 00:02\naб😀\u{2764}\u{fe0f}в б\u{301}".as_bytes()).unwrap();

@@ -3,6 +3,8 @@
 //! libass breaks lines at spaces only and, told where more of them could be, knows best where to.
 //! Not for: deciding where a line ends.
 
+use std::cell::Cell;
+
 use icu_segmenter::options::LineBreakOptions;
 use icu_segmenter::{LineSegmenter, LineSegmenterBorrowed};
 
@@ -12,6 +14,9 @@ const WIDE: f64 = 0.75;
 const NARROW: f64 = 0.5;
 /// Lines that are surely short enough need no places to break.
 const SURE: f64 = 0.75;
+/// Characters of long lines whose words only a model knows, which takes its time; whole films have
+/// fewer. Lines beyond may only end at spaces.
+const MODELLED_CHARS_MAX: usize = 100_000;
 
 /// Finds places where lines of one width may end.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub(super) struct Wrapper {
     segmenter: LineSegmenterBorrowed<'static>,
     /// The width, in sizes of the text.
     line: f64,
+    /// Characters that may still be given to the model.
+    modelled_left: Cell<usize>,
 }
 
 impl Wrapper {
@@ -27,6 +34,7 @@ impl Wrapper {
         Self {
             segmenter: LineSegmenter::new_lstm(LineBreakOptions::default()),
             line: line_px / size_px.max(1.0),
+            modelled_left: Cell::new(MODELLED_CHARS_MAX),
         }
     }
 
@@ -35,6 +43,11 @@ impl Wrapper {
         if width(text) < self.line * SURE {
             return Vec::new();
         }
+        let modelled = text.chars().filter(|&c| needs_model(c)).count();
+        let Some(left) = self.modelled_left.get().checked_sub(modelled) else {
+            return Vec::new();
+        };
+        self.modelled_left.set(left);
         let mut breaks: Vec<usize> = self
             .segmenter
             .segment_str(text)
@@ -77,9 +90,15 @@ fn is_wide(c: char) -> bool {
         | 0xFF00..=0xFF60 | 0x1F000..=0x1FAFF | 0x20000..=0x3FFFF)
 }
 
-/// Chinese and Japanese; Thai, Lao, Burmese, Khmer, which have words that only a dictionary finds.
+/// Thai, Lao, Burmese, Khmer.
+fn needs_model(c: char) -> bool {
+    matches!(u32::from(c), 0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF)
+}
+
+/// Chinese and Japanese, and those that need a model.
 fn writes_no_spaces(c: char) -> bool {
-    matches!(u32::from(c), 0x0E00..=0x0EFF | 0x1000..=0x109F | 0x1780..=0x17FF | 0x2E80..=0x30FF | 0x3100..=0x312F
+    needs_model(c)
+        || matches!(u32::from(c), 0x2E80..=0x30FF | 0x3100..=0x312F
         | 0x31A0..=0x9FFF | 0xF900..=0xFAFF | 0xFF00..=0xFFEF | 0x20000..=0x3FFFF)
 }
 

@@ -108,6 +108,21 @@ fn old_encodings_are_recognised_by_their_letters() {
 }
 
 #[test]
+fn a_few_words_of_western_europe_keep_their_accents() {
+    // Each one that the detector alone takes for another language.
+    let words = [
+        "É você?|Até amanhã.|Você está aí?|Três anos atrás|Não!|EDIÇÃO|“Não” – já…",
+        "¡NO!|¡Hola!|¿Qué?|Mañana|« Oui »|Où ?|Sì|Così|Über|größer|Tschüß",
+    ];
+    for word in words.iter().flat_map(|words| words.split('|')) {
+        let srt = format!("1\r\n00:00:01,000 --> 00:00:02,000\r\n{word}\r\n");
+        let (bytes, _, lost) = encoding_rs::WINDOWS_1252.encode(&srt);
+        assert!(!lost);
+        assert_eq!(texts(&bytes), [word]);
+    }
+}
+
+#[test]
 fn numbers_that_are_text_stay() {
     let srt = "1\n00:00:01,000 --> 00:00:02,000\n1984\n\n2\n00:00:03,000 --> 00:00:04,000\na\n\nb\n\n3\n00:00:05,000 --> 00:00:06,000\n42";
     assert_eq!(texts(srt), ["1984", "a|b", "42"]);

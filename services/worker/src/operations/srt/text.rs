@@ -3,12 +3,19 @@
 //! Guarantee: whatever the encoding, what comes out has no NUL and only `\n` as line end.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use super::SrtError;
 
 /// A file with so many characters beyond ASCII for each broken one is UTF-8 that was damaged.
 const GOOD_PER_BROKEN_MIN: usize = 10;
+/// With more bytes beyond ASCII than this, letters tell one language from another.
+const FEW_BYTES_MAX: usize = 40;
+/// Accented letters that follow each other in a word of Western Europe: `ação`.
+const ACCENTED_MAX: usize = 2;
+/// What Portuguese, Spanish, French, Italian and German have beyond ASCII. Of the letters of Polish,
+/// Turkish and others some are not in it, when they are misread as Windows-1252: `ł`, `ż`, `ş`, `ı`.
+const WESTERN: &str = "ÀÁÂÃÄÇÈÉÊËÌÍÏÑÒÓÔÕÖÙÚÜàáâãäçèéêëìíïñòóôõöùúüß¡«»“”‘’–—…€•°";
 
 /// The text of a caption file.
 pub(super) fn of(bytes: &[u8]) -> Result<String, SrtError> {
@@ -32,6 +39,12 @@ fn decoded(bytes: &[u8]) -> String {
         return encoding.decode(bytes).0.into_owned();
     }
     utf8(bytes).unwrap_or_else(|| {
+        if is_western(bytes) {
+            return WINDOWS_1252
+                .decode_without_bom_handling(bytes)
+                .0
+                .into_owned();
+        }
         // What browsers use for pages that do not say: it knows letters that go together. A few
         // words can be misjudged, a whole file hardly ever.
         let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
@@ -52,6 +65,21 @@ fn unmarked_utf16(bytes: &[u8]) -> Option<&'static Encoding> {
         return Some(UTF_16LE);
     }
     has(big).then_some(UTF_16BE)
+}
+
+/// True for a few words that are likely Windows-1252, of which the detector makes Polish (`vocę`) or
+/// Chinese (`？ola!`).
+fn is_western(bytes: &[u8]) -> bool {
+    if bytes.iter().filter(|byte| !byte.is_ascii()).count() > FEW_BYTES_MAX {
+        return false;
+    }
+    let text = WINDOWS_1252.decode_without_bom_handling(bytes).0;
+    let mut accented = 0;
+    text.chars().all(|c| {
+        let letter = !c.is_ascii() && c.is_alphabetic();
+        accented = if letter { accented + 1 } else { 0 };
+        accented <= ACCENTED_MAX && (c.is_ascii() || WESTERN.contains(c))
+    })
 }
 
 /// The text if it is UTF-8, or was before a few of its bytes were lost.

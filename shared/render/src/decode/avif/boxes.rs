@@ -1,11 +1,12 @@
 //! The boxes of a HEIF file that say which item is the picture, what belongs to it and where it lies.
 //!
-//! Guarantee: nothing is read outside the file, whatever the boxes say, and all that is copied is at
-//! most twice the file.
+//! Guarantee: nothing is read outside the file, whatever the boxes say; all that is copied is at most
+//! twice the file, and of whatever it lists so many entries are held as real files have at most.
 
 use std::cell::Cell;
 
-/// Items, references and properties that are looked at; files have a handful, grids some dozens.
+/// Items, references and properties that are looked at, and in all their parts and associations, which
+/// can be listed in no bytes at all; files have a handful, grids some dozens.
 const ENTRIES_MAX: usize = 16_384;
 
 type Name = [u8; 4];
@@ -222,6 +223,7 @@ fn locations(iloc: &[u8]) -> Option<Vec<Location>> {
     }
     let count = reader.id(version > 1)? as usize;
     let mut locations = Vec::new();
+    let mut left = ENTRIES_MAX;
     for _ in 0..count.min(ENTRIES_MAX) {
         let item = reader.id(version > 1)?;
         let method = if version > 0 {
@@ -232,7 +234,9 @@ fn locations(iloc: &[u8]) -> Option<Vec<Location>> {
         reader.take(2)?;
         let from = reader.number(base)?;
         let mut extents = Vec::new();
-        for _ in 0..reader.number(2)? {
+        let parts = reader.number(2)? as usize;
+        left = left.checked_sub(parts)?;
+        for _ in 0..parts {
             if version > 0 {
                 reader.take(index)?;
             }
@@ -274,7 +278,11 @@ fn associate(ipma: &[u8], associations: &mut Vec<(u32, usize)>) -> Option<()> {
     let wide = flags & 1 != 0;
     for _ in 0..reader.number(4)?.min(ENTRIES_MAX as u64) {
         let item = reader.id(version > 0)?;
-        for _ in 0..reader.number(1)? {
+        let numbers = reader.number(1)? as usize;
+        if associations.len() + numbers > ENTRIES_MAX {
+            return None;
+        }
+        for _ in 0..numbers {
             // The first bit says that it is essential.
             let number = if wide {
                 reader.number(2)? & 0x7FFF
