@@ -146,13 +146,15 @@ fn against_the_encoder(dir: &std::path::Path, picture: &str) -> anyhow::Result<F
 fn scaling(picture: &str) -> anyhow::Result<Figure> {
     eprintln!("ken_burns_thread_scaling_2");
     let (mut one, mut two) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..3 * ROUNDS {
         for (threads, walls) in [(1, &mut one), (2, &mut two)] {
             let report = child::report(&mut child::command(picture, 10, threads, "null")?)?;
             walls.push(report.filming_s);
         }
     }
-    let (one, two) = (median(&one), median(&two));
+    // The best of each: in wall time, what else runs on the machine only adds.
+    let best = |walls: &[f64]| walls.iter().copied().fold(f64::INFINITY, f64::min);
+    let (one, two) = (best(&one), best(&two));
     Ok(Figure {
         name: "ken_burns_thread_scaling_2",
         value: one / two,
