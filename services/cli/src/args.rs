@@ -11,7 +11,7 @@ use url::Url;
 #[derive(Debug, Parser)]
 #[command(name = "photofinish", version, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 it went well · 1 the job failed or the service refused · \
+    after_help = "Exit codes: 0 it went well · 1 the job failed, the service refused or `doctor` found something wrong · \
                         2 `endpoint diff` found a difference · 3 the service cannot be reached · \
                         64 the command was wrong"
 )]
@@ -32,7 +32,7 @@ pub struct Args {
         hide_env_values = true
     )]
     api_key: Option<String>,
-    /// Operator key, for `tenants` and `keys`
+    /// Operator key, for `tenants`, `keys` and `doctor`
     #[arg(
         long,
         global = true,
@@ -103,6 +103,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Look at what the deployment stands on (operator key); ends in 1 if something is wrong
+    Doctor,
     /// The RunPod endpoint on which workers run (RunPod's key)
     Endpoint(EndpointArgs),
 }
@@ -261,6 +263,7 @@ mod tests {
             "webhooks delete whe_1",
             "tenants create acme",
             "keys create acme",
+            "doctor --json",
             "endpoint diff",
             "endpoint --file e.toml apply --yes --json",
             "endpoint health --id ep1",

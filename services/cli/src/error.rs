@@ -214,7 +214,9 @@ fn problem_step(problem: &ProblemDoc) -> Option<&'static str> {
             Some("Correct every row above and submit again.")
         }
         401 => Some("Check PHOTOFINISH_API_KEY (operators: PHOTOFINISH_OPERATOR_KEY)."),
-        403 => Some("This call needs another key: `tenants` and `keys` need the operator's."),
+        403 => {
+            Some("This call needs another key: `tenants`, `keys` and `doctor` need the operator's.")
+        }
         404 => Some("Check the id, and that the key belongs to the tenant whose it is."),
         429 | 503 => Some("Try again in a moment; with an --idempotency-key that is harmless."),
         _ => None,

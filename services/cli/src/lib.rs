@@ -6,7 +6,7 @@
 //!
 //! Guarantee: everything goes through the public HTTP API (contract, section 2), and `endpoint` through RunPod's, so
 //! nothing here needs credentials of RabbitMQ, Redis or S3. `--json` prints the service's own answer. Exit codes: 0 it
-//! went well, 1 the job failed or the service refused, 2 `endpoint diff` found a difference, 3 the service cannot be
+//! went well, 1 the job failed, the service refused or `doctor` found something wrong, 2 `endpoint diff` found a difference, 3 the service cannot be
 //! reached, 64 the command was wrong.
 //!
 //! Not for: deciding anything. What is allowed, the service says.
@@ -46,6 +46,9 @@ pub async fn run(args: Args) -> ExitCode {
 
 async fn dispatch(args: &Args, output: &mut Output) -> Result<Verdict, CliError> {
     let done = match &args.command {
+        Command::Doctor => {
+            return commands::doctor::doctor(&args.operator_client()?, output).await;
+        }
         Command::Endpoint(args) => return commands::endpoint::run(args, output).await,
         Command::Submit(what) => commands::jobs::submit(&args.tenant_client()?, what, output).await,
         Command::Estimate { file } => {

@@ -4,7 +4,7 @@ use crate::config::{Config, Settings};
 use crate::core::Core;
 use crate::rebuild::Rebuild;
 use crate::reported::Reported;
-use crate::{deadlines, lanes, rebuild, submitting, sweep};
+use crate::{deadlines, lanes, rebuild, reported, submitting, sweep};
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
@@ -73,6 +73,10 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .tasks
         .spawn_critical("submit.lanes", lanes::run(core.clone(), shutdown.clone()));
     let tasks = &context.tasks;
+    for endpoint in core.config.endpoints.clone() {
+        let asking = reported::run(core.clone(), endpoint, shutdown.clone());
+        tasks.spawn_critical("endpoint.health", asking);
+    }
     tasks.spawn_critical("submit.sweep", sweep::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("rebuild", rebuild::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("deadlines", deadlines::run(core, shutdown));

@@ -1,7 +1,9 @@
 //! Settings as written → configuration as used, all errors at once.
 
+use crate::endpoints::{Endpoint, Limits};
 use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
+use photofinish_model::estimate::Prior;
 use photofinish_model::plan::PlanPolicy;
 use photofinish_objects::config::S3Section;
 use photofinish_runpod::client::BreakerPolicy;
@@ -64,6 +66,9 @@ pub struct RunPodSection {
     pub workers_max: u32,
     pub per_worker: u32,
     pub backlog: u32,
+    pub further_endpoints: Vec<String>,
+    #[serde(deserialize_with = "de::seconds", rename = "shortage_max_s")]
+    pub shortage_max: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "execution_timeout_s")]
     pub execution_timeout: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "queue_wait_max_s")]
@@ -96,6 +101,10 @@ pub struct PlanSection {
     #[serde(deserialize_with = "de::seconds", rename = "part_work_max_s")]
     pub part_work_max: Duration,
     pub frames_per_second: f64,
+    #[serde(deserialize_with = "de::seconds", rename = "item_s")]
+    pub item: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "video_s")]
+    pub video: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,16 +141,17 @@ pub struct UsageSection {
 pub struct DispatcherSection {
     pub concurrency: u16,
     pub submits_max: usize,
+    pub tenant_slots_max: u32,
 }
 
 /// The settings as they are used: typed and checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// RunPod's endpoint.
-    pub endpoint_id: String,
-    /// Attempts in flight there at most.
-    pub capacity: u32,
-    /// When submits give the endpoint a rest.
+    /// RunPod's endpoints, the preferred one first; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// What waits at an endpoint without a worker for longer makes another one preferred.
+    pub shortage_max: Duration,
+    /// When submits give an endpoint a rest.
     pub breaker: BreakerPolicy,
     /// RunPod ends an attempt after this.
     pub execution_timeout: Duration,
@@ -155,18 +165,20 @@ pub struct Config {
     pub rescue_reserve: Duration,
     /// How jobs are split.
     pub plan: PlanPolicy,
+    /// What work takes, before anything is learned.
+    pub prior: Prior,
     /// Attempts of an item.
     pub attempts_per_item_max: u8,
     /// Our address for workers and RunPod.
     pub public_url: Option<String>,
     /// Keys of tokens.
     pub tokens: TokenKeys,
-    /// US dollars.
-    pub usd_per_gpu_second: Option<f64>,
     /// Messages of a queue handled at once.
     pub concurrency: u16,
     /// Submits under way at once.
     pub submits_max: usize,
+    /// Slots of an endpoint that a tenant's lane may have; 0: any number.
+    pub tenant_slots_max: u32,
     /// Lanes of each priority.
     pub lanes: u16,
 }
@@ -200,17 +212,13 @@ impl Config {
                     .to_owned(),
             );
         }
-        let capacity = runpod
-            .workers_max
-            .saturating_mul(runpod.per_worker.max(1))
-            .saturating_add(runpod.backlog)
-            .max(1);
+        let endpoints = endpoints(runpod, settings.usage.usd_per_gpu_second, &mut errors);
         errors.extend(settings.s3.settings().err().unwrap_or_default());
         errors.extend(settings.redis.settings().err().unwrap_or_default());
         match TokenKeys::from_base64(settings.tokens.keys.expose_secret()) {
             Ok(tokens) if errors.is_empty() => Ok(Self {
-                endpoint_id: runpod.endpoint_id.clone(),
-                capacity,
+                endpoints,
+                shortage_max: runpod.shortage_max,
                 breaker: BreakerPolicy {
                     failures_max: runpod.breaker_failures_max,
                     open_min: runpod.breaker_open_min,
@@ -225,15 +233,18 @@ impl Config {
                     split_over: settings.plan.split_over,
                     parallel_max: settings.plan.parallel_max.max(1),
                     part_work_max: settings.plan.part_work_max.max(Duration::from_secs(1)),
+                },
+                prior: Prior {
                     frames_per_second: settings.plan.frames_per_second,
+                    item: settings.plan.item,
+                    video: settings.plan.video,
                 },
                 attempts_per_item_max: settings.attempts.per_item_max.max(1),
                 public_url: public_url(&settings.signals.public_url),
                 tokens,
-                usd_per_gpu_second: Some(settings.usage.usd_per_gpu_second)
-                    .filter(|usd| *usd >= 0.0),
                 concurrency: settings.dispatcher.concurrency.max(1),
                 submits_max: settings.dispatcher.submits_max.max(1),
+                tenant_slots_max: settings.dispatcher.tenant_slots_max,
                 lanes: settings.broker.lanes,
             }),
             Ok(_) => Err(errors),
@@ -243,6 +254,30 @@ impl Config {
             }
         }
     }
+}
+
+/// The first endpoint by its own keys, the further ones by a line each.
+fn endpoints(runpod: &RunPodSection, price: f64, errors: &mut Vec<String>) -> Vec<Endpoint> {
+    let first = Limits {
+        workers_max: runpod.workers_max,
+        per_worker: runpod.per_worker,
+        backlog: runpod.backlog,
+        usd_per_gpu_second: price,
+    };
+    let mut all = vec![Endpoint::new(&runpod.endpoint_id, first)];
+    for line in &runpod.further_endpoints {
+        match Endpoint::parse(line, first) {
+            Ok(endpoint) if all.iter().any(|known| known.id == endpoint.id) => {
+                errors.push(format!(
+                    "runpod.further_endpoints: {} is there twice",
+                    endpoint.id
+                ));
+            }
+            Ok(endpoint) => all.push(endpoint),
+            Err(error) => errors.push(format!("runpod.further_endpoints: {error}")),
+        }
+    }
+    all
 }
 
 /// How long RunPod keeps a run at all: never less than it may wait and take.

@@ -135,10 +135,8 @@ impl Core {
     }
 
     /// Frees the slot of a part's submission.
-    pub async fn free_slot(&self, slot: &SlotName) -> Result<(), Error> {
-        self.jobstore
-            .free(&self.config.endpoint_id, &slot.to_string())
-            .await?;
+    pub async fn free_slot(&self, endpoint: &str, slot: &SlotName) -> Result<(), Error> {
+        self.jobstore.free(endpoint, &slot.to_string()).await?;
         self.work.notify_one();
         Ok(())
     }
@@ -153,9 +151,14 @@ impl Core {
     /// The tenant's lane, from its record.
     async fn lane(&self, tenant: &Tenant) -> Result<u16, Error> {
         let lanes = self.config.lanes;
-        let found: Option<(u64, TenantRecord)> =
-            self.objects.system_get("tenant", tenant.as_str()).await?;
-        let lane = found.map_or_else(|| hash_lane(tenant), |(_, record)| record.lane);
+        let (kind, id) = (TenantRecord::KIND, tenant.as_str());
+        let found: Option<TenantRecord> = self
+            .jobstore
+            .system_through_copy(kind, id, async || {
+                Ok::<_, Error>(self.objects.system_get(kind, id).await?)
+            })
+            .await?;
+        let lane = found.map_or_else(|| hash_lane(tenant), |record| record.lane);
         Ok(lane % lanes.max(1))
     }
 }

@@ -12,42 +12,90 @@ use photofinish_model::part::Phase;
 use photofinish_model::run::{Stop, Verdict, ended, verdict};
 use photofinish_model::sequence::Moment;
 use photofinish_model::{Fault, ItemIndex, ItemState, JobSnapshot};
+use std::time::Duration;
+
+/// A run whose outputs are all stored waits so long for what its attempts cost.
+const COSTS_WAIT: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Ends the run if its items, or the reason given, say so. True: it is over.
     pub async fn end_if_due(&self, job: &JobSnapshot, stop: Option<&Stop>) -> Result<bool, Error> {
-        if let Some(end) = self.objects.end(&job.tenant, &job.job, job.run).await? {
-            self.close_run(&end).await?;
-            return Ok(true);
-        }
         match verdict(job, stop) {
-            Verdict::GoesOn => Ok(false),
-            Verdict::AlreadyFinal => Ok(true),
+            // Somebody may have ended it for another reason and died before Redis knew.
+            Verdict::GoesOn | Verdict::AlreadyFinal => {
+                let Some(end) = self.objects.end(&job.tenant, &job.job, job.run).await? else {
+                    return Ok(false);
+                };
+                self.close_run(&end).await?;
+                Ok(true)
+            }
             Verdict::Ends { status, error } => {
                 let proposal = ended(job, status, error, self.clock.now());
                 let (end, mine) = self.objects.put_end(&proposal).await?;
                 tracing::info!(job = %end.job, run = end.run, status = end.status.as_str(), mine,
                     "run ended");
-                self.close_run(&end).await?;
+                // Who has just ended it need not ask whether it is closed.
+                if mine {
+                    self.settle_end(&end).await?;
+                    self.forget_run(&end).await?;
+                } else {
+                    self.close_run(&end).await?;
+                }
                 Ok(true)
             }
         }
     }
 
+    /// Ends the run if its items say so. When all of them are stored and attempts of other parts
+    /// are about to tell what they cost, the end waits for that, though not for long: its deadline
+    /// is brought near, and whoever comes first ends it.
+    pub async fn end_when_told(&self, job: &JobSnapshot) -> Result<(), Error> {
+        let done = job.counts().stored as usize == job.items.len();
+        if done && self.is_under_way(job).await? {
+            let at = self.clock.now() + COSTS_WAIT;
+            let (id, tenant) = (&job.job, &job.tenant);
+            let at = at.min(job.deadline_at);
+            return Ok(self.jobstore.deadline_set(id, tenant, job.run, at).await?);
+        }
+        self.end_if_due(job, None).await.map(drop)
+    }
+
+    async fn is_under_way(&self, job: &JobSnapshot) -> Result<bool, Error> {
+        if job.parts < 2 {
+            return Ok(false);
+        }
+        let parts = self.stored_parts(&job.job, job.run, job.parts).await?;
+        Ok(parts.iter().any(|part| match &part.phase {
+            Phase::Submitting { .. } | Phase::InFlight { .. } => true,
+            Phase::Waiting | Phase::Done => false,
+        }))
+    }
+
     /// Does what an ended run still owes; nothing when it is closed already.
     pub async fn close_run(&self, end: &JobSnapshot) -> Result<(), Error> {
         if self.objects.is_open(&end.tenant, &end.job, end.run).await? {
-            self.stop_attempts(end).await?;
-            self.write_manifest(end).await?;
-            if let Some(event) = EventType::for_final(end.status) {
-                self.tell(end, event, Moment::Final).await?;
-            }
-            self.objects.sweep(end).await?;
-            self.objects.close(&end.tenant, &end.job, end.run).await?;
-            metrics::counter!("photofinish_runs_ended_total",
-                "status" => end.status.as_str(), "operation" => end.operation.as_str())
-            .increment(1);
+            self.settle_end(end).await?;
         }
+        self.forget_run(end).await
+    }
+
+    /// What follows from an end, in its order; the marker last.
+    async fn settle_end(&self, end: &JobSnapshot) -> Result<(), Error> {
+        self.stop_attempts(end).await?;
+        self.write_manifest(end).await?;
+        if let Some(event) = EventType::for_final(end.status) {
+            self.tell(end, event, Moment::Final).await?;
+        }
+        self.abort_uploads(end).await?;
+        self.objects.sweep(end).await?;
+        self.objects.close(&end.tenant, &end.job, end.run).await?;
+        metrics::counter!("photofinish_runs_ended_total",
+                "status" => end.status.as_str(), "operation" => end.operation.as_str())
+        .increment(1);
+        Ok(())
+    }
+
+    async fn forget_run(&self, end: &JobSnapshot) -> Result<(), Error> {
         // A newer run may have taken the record: this one's end lies in the bucket all the same.
         let (Finished::Recorded | Finished::Newer) = self.jobstore.finish(end).await?;
         self.jobstore
@@ -58,13 +106,11 @@ impl Core {
 
     /// A retry's manifest replaces that of an earlier run, never the other way round.
     async fn write_manifest(&self, end: &JobSnapshot) -> Result<(), Error> {
-        let there = self.objects.manifest(&end.tenant, &end.job).await?;
-        if there.is_some_and(|manifest| manifest.run > end.run) {
-            return Ok(());
-        }
         let settings = ViewSettings {
             public_url: self.config.public_url.as_deref().unwrap_or_default(),
-            usd_per_gpu_second: self.config.usd_per_gpu_second,
+            // Each attempt has its own price on it.
+            usd_per_gpu_second: None,
+            now: None,
         };
         let manifest = Job::with_outputs(end, settings, |_| None);
         Ok(self.objects.put_manifest(&end.tenant, &manifest).await?)
@@ -79,7 +125,8 @@ impl Core {
             } = part.phase
             {
                 // Best effort: an attempt's own watch cancels what this does not reach.
-                let _stopped = self.cancel_attempt(&runpod_id).await;
+                let endpoint = self.endpoint_or_first(part.endpoint.as_deref());
+                let _stopped = self.cancel_attempt(endpoint, &runpod_id).await;
             }
         }
         Ok(())

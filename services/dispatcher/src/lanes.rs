@@ -90,9 +90,12 @@ impl Core {
 
     /// Marks a lane and rings for the submit loop.
     pub async fn mark(&self, priority: Priority, lane: u16) -> Result<(), Error> {
-        self.jobstore
-            .mark_lane(&self.config.endpoint_id, priority, lane)
-            .await?;
+        // Whichever endpoint has a slot first takes from it; each clears its own mark.
+        for endpoint in &self.config.endpoints {
+            self.jobstore
+                .mark_lane(&endpoint.id, priority, lane)
+                .await?;
+        }
         self.work.notify_one();
         Ok(())
     }

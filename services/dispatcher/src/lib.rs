@@ -3,7 +3,8 @@
 //! A job comes by `dispatcher.plan`. Its plan is put into the bucket once and for all
 //! (`run-{n}.json`), its parts are queued in the tenant's lane, and the submit loop takes one
 //! message for each slot that the endpoint has free: grant first, then the message, then the
-//! compare-and-swap of the part to *submitting* under a fresh nonce, then the one POST. What came
+//! compare-and-swap of the part to *submitting* under a fresh nonce, then the one POST, to the first
+//! of RunPod's endpoints that is well (`endpoints`; a retry prefers another than the last). What came
 //! of the POST decides: an id and a watch; a definite refusal and another try later; or nobody
 //! knows, and then the watch finds out and nothing is ever posted again under that nonce.
 //!
@@ -22,13 +23,17 @@ pub mod config;
 mod core;
 mod deadlines;
 mod ending;
+mod endpoints;
 mod error;
 mod inbound;
 mod input;
 mod lanes;
+mod learning;
 mod parts;
 mod planning;
+mod posting;
 mod rebuild;
 mod reported;
 mod submitting;
 mod sweep;
+mod uploads;

@@ -2,8 +2,9 @@
 
 use crate::core::Core;
 use crate::error::Error;
+use photofinish_contract::messages::PartReady;
 use photofinish_jobstore::Swap;
-use photofinish_model::part::{Ctx, Event, Part, PartPolicy, Step};
+use photofinish_model::part::{Ctx, Event, Part, PartPolicy, Phase, Step};
 use photofinish_model::{ItemState, JobId, JobSnapshot};
 use photofinish_objects::RunDoc;
 
@@ -11,27 +12,42 @@ use photofinish_objects::RunDoc;
 const SWAPS_MAX: usize = 8;
 
 impl Core {
-    /// A part as it is stored, or as the plan and the settled items make it when Redis was emptied.
+    /// A part as it is stored. When Redis was emptied: as its message knows it, else as the plan
+    /// makes it; without the items that are settled.
     async fn load_part(
         &self,
         doc: &RunDoc,
         job: &JobSnapshot,
-        part: u16,
-        attempt: u16,
+        ready: &PartReady,
     ) -> Result<(Option<String>, Part), Error> {
-        if let Some(text) = self.jobstore.part(&doc.job, doc.run, part).await? {
+        if let Some(text) = self.jobstore.part(&doc.job, doc.run, ready.part).await? {
             let part = serde_json::from_str(&text).map_err(Error::Record)?;
             return Ok((Some(text), part));
         }
-        let planned = doc.plan.iter().find(|plan| plan.part == part);
-        let items = planned.map(|plan| plan.items.clone()).unwrap_or_default();
-        let open = items.into_iter().filter(|index| {
-            let row = job.items.get(usize::from(*index));
-            row.is_some_and(|row| !row.state.is_settled())
+        let mut part = ready.state.as_deref().cloned().unwrap_or_else(|| {
+            let planned = doc.plan.iter().find(|plan| plan.part == ready.part);
+            Part::new(planned.map(|plan| plan.items.clone()).unwrap_or_default())
         });
-        let mut part = Part::new(open);
-        part.attempt = attempt.max(1);
+        let settled = settled(job);
+        part.open.retain(|index, _| !settled.contains(index));
+        part.alone.retain(|index| !settled.contains(index));
+        part.attempt = part.attempt.max(ready.attempt);
+        if part.open.is_empty() {
+            part.phase = Phase::Done;
+        }
         Ok((None, part))
+    }
+
+    /// A part as it is stored, if it is.
+    pub async fn stored_part(
+        &self,
+        job: &JobId,
+        run: u32,
+        part: u16,
+    ) -> Result<Option<Part>, Error> {
+        let stored = self.jobstore.part(job, run, part).await?;
+        let part = stored.map(|text| serde_json::from_str(&text).map_err(Error::Record));
+        part.transpose()
     }
 
     /// Decides what an event means for a part and stores it; the commands are the caller's to do.
@@ -39,12 +55,12 @@ impl Core {
         &self,
         doc: &RunDoc,
         job: &JobSnapshot,
-        part: u16,
-        attempt: u16,
+        ready: &PartReady,
         event: &Event,
     ) -> Result<Step, Error> {
+        let part = ready.part;
         for _ in 0..SWAPS_MAX {
-            let (stored, state) = self.load_part(doc, job, part, attempt).await?;
+            let (stored, state) = self.load_part(doc, job, ready).await?;
             let ctx = Ctx {
                 policy: self.part_policy(),
                 jitter: photofinish_runtime::clock::jitter(),
@@ -81,9 +97,7 @@ impl Core {
     ) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for part in 0..count {
-            if let Some(text) = self.jobstore.part(job, run, part).await? {
-                parts.push(serde_json::from_str(&text).map_err(Error::Record)?);
-            }
+            parts.extend(self.stored_part(job, run, part).await?);
         }
         Ok(parts)
     }

@@ -5,20 +5,18 @@ use crate::error::Error;
 use jiff::{SignedDuration, Timestamp};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobAccepted, PartReady, Receiver, RequestRef};
-use photofinish_contract::request::{JobRequest, Task, frame_count};
+use photofinish_contract::request::JobRequest;
 use photofinish_jobstore::{Created, Swap};
+use photofinish_model::estimate::{Forecast, Rate};
 use photofinish_model::part::{Command, Part};
-use photofinish_model::plan::{ItemWork, plan};
+use photofinish_model::plan::{ItemWork, PartPlan, outlook, plan};
 use photofinish_model::sequence::Moment;
 use photofinish_model::{ItemRow, JobSnapshot, run};
 use photofinish_objects::RunDoc;
 
 impl Core {
-    /// Plans run 1 of an admitted job, once: a redelivery uses the plan that is stored.
+    /// Plans run 1 of an admitted job, once: of a redelivery's plan and the stored one, the stored one counts.
     pub async fn plan_first_run(&self, accepted: &JobAccepted) -> Result<RunDoc, Error> {
-        if let Some(doc) = self.objects.run(&accepted.tenant, &accepted.job, 1).await? {
-            return Ok(doc);
-        }
         let request = match &accepted.request {
             RequestRef::Inline(request) => (**request).clone(),
             RequestRef::Stored { sha256 } => self
@@ -36,11 +34,17 @@ impl Core {
             .map(|url| Receiver::JobUrl { url: url.clone() })
             .collect();
         let deadline = SignedDuration::from_secs(i64::from(request.deadline_s));
+        let rate = match accepted.rate {
+            Some(rate) => rate,
+            None => self.rate(request.operation()).await,
+        };
+        let (plan, forecast) = self.split(&request, &[], rate);
         let doc = RunDoc {
             job: accepted.job.clone(),
             tenant: accepted.tenant.clone(),
             run: 1,
-            plan: plan(&works(&request, &[]), &self.config.plan),
+            plan,
+            forecast,
             request,
             receivers,
             accepted_at: accepted.accepted_at,
@@ -80,15 +84,34 @@ impl Core {
             .into_iter()
             .filter(|row| row.state.is_settled())
             .collect();
+        let rate = self.rate(last.request.operation()).await;
+        let (plan, forecast) = self.split(&last.request, &carried, rate);
         let doc = RunDoc {
             run: next,
-            plan: plan(&works(&last.request, &carried), &self.config.plan),
+            plan,
+            forecast,
             accepted_at,
             deadline_at: accepted_at + deadline,
             carried,
             ..last
         };
         Ok(Some(self.objects.put_run(&doc).await?))
+    }
+
+    /// The parts for the items that are not carried over from an earlier run, and what they are
+    /// expected to take.
+    fn split(
+        &self,
+        request: &JobRequest,
+        carried: &[ItemRow],
+        rate: Rate,
+    ) -> (Vec<PartPlan>, Forecast) {
+        let mut works = request.works();
+        works.retain(|item: &ItemWork| !carried.iter().any(|row| row.index == item.index));
+        let policy = &self.config.plan;
+        let parts = plan(&works, policy, rate);
+        let forecast = outlook(&works, &parts, policy, rate).forecast();
+        (parts, forecast)
     }
 
     /// Makes a planned run live: record, deadline, parts, event, messages. May be repeated.
@@ -138,27 +161,6 @@ pub fn part_ready(doc: &RunDoc, part: u16, attempt: u16) -> PartReady {
         part,
         attempt,
         priority: doc.request.priority,
+        state: None,
     }
-}
-
-/// The work in each item that is not carried over from an earlier run.
-fn works(request: &JobRequest, carried: &[ItemRow]) -> Vec<ItemWork> {
-    let all: Vec<ItemWork> = match &request.task {
-        Task::Img2vid(task) => {
-            let frames = |at: usize| frame_count(task.images[at].duration_s, task.frame_rate);
-            (0..task.images.len())
-                .map(|at| ItemWork {
-                    index: at as u16,
-                    frames: frames(at),
-                })
-                .collect()
-        }
-        Task::Caption(_) | Task::Addaudio(_) => vec![ItemWork {
-            index: 0,
-            frames: 0,
-        }],
-    };
-    all.into_iter()
-        .filter(|item| !carried.iter().any(|row| row.index == item.index))
-        .collect()
 }

@@ -10,8 +10,8 @@ use futures_util::StreamExt as _;
 use photofinish_jobstore::Grant;
 use photofinish_model::{JobId, Tenant};
 use photofinish_runtime::{Shutdown, error_chain};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -23,19 +23,23 @@ const PARALLEL_MAX: usize = 8;
 /// Notices that Redis was emptied.
 #[derive(Debug, Default)]
 pub struct Rebuild {
-    young: AtomicBool,
+    young: Mutex<HashSet<String>>,
     due: Notify,
 }
 
 impl Rebuild {
-    /// Looks at the answer to an ask for a slot: the first that says *too young* rings.
-    pub fn note(&self, grant: &Grant) {
-        let young = *grant == Grant::TooYoung;
-        if young && !self.young.swap(true, Ordering::Relaxed) {
-            tracing::info!("Redis began anew: records are made again from the bucket");
+    /// Looks at the answer to an ask for a slot: the first of an endpoint that says *too young*
+    /// rings.
+    pub fn note(&self, endpoint: &str, grant: &Grant) {
+        let mut young = self.young.lock().unwrap_or_else(PoisonError::into_inner);
+        if *grant != Grant::TooYoung {
+            young.remove(endpoint);
+        } else if young.insert(endpoint.to_owned()) {
+            tracing::info!(
+                endpoint,
+                "Redis began anew: records are made again from the bucket"
+            );
             self.due.notify_one();
-        } else if !young {
-            self.young.store(false, Ordering::Relaxed);
         }
     }
 }

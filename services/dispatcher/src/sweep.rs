@@ -6,6 +6,7 @@
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::posting::Submitted;
 use photofinish_jobstore::{Slot, SlotKind};
 use photofinish_model::SlotName;
 use photofinish_model::part::{Command, Part, Phase};
@@ -35,58 +36,61 @@ pub async fn run(core: Arc<Core>, shutdown: Shutdown) {
 
 impl Core {
     async fn ask_after_slots(&self) -> Result<(), Error> {
-        let endpoint = &self.config.endpoint_id;
         let expired = |slot: &Slot| slot.kind == SlotKind::Attempt && slot.left_ms == 0;
-        let slots = self.jobstore.slots(endpoint).await?;
-        for slot in slots.into_iter().filter(expired) {
-            if let Ok(name) = slot.name.parse::<SlotName>() {
-                self.ask_after(&name).await?;
-            } else {
-                tracing::warn!(slot = slot.name, "a slot without an owner is freed");
-                self.jobstore.free(endpoint, &slot.name).await?;
+        for endpoint in &self.config.endpoints {
+            let endpoint = endpoint.id.as_str();
+            let slots = self.jobstore.slots(endpoint).await?;
+            for slot in slots.into_iter().filter(expired) {
+                if let Ok(name) = slot.name.parse::<SlotName>() {
+                    self.ask_after(endpoint, &name).await?;
+                } else {
+                    tracing::warn!(slot = slot.name, "a slot without an owner is freed");
+                    self.jobstore.free(endpoint, &slot.name).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn ask_after(&self, slot: &SlotName) -> Result<(), Error> {
-        let stored = self.jobstore.part(&slot.job, slot.run, slot.part).await?;
-        let part: Option<Part> = stored
-            .map(|text| serde_json::from_str(&text).map_err(Error::Record))
-            .transpose()?;
-        let current = part.filter(|part| match &part.phase {
-            Phase::Submitting { nonce } | Phase::InFlight { nonce, .. } => *nonce == slot.nonce,
-            Phase::Waiting | Phase::Done => false,
-        });
+    async fn ask_after(&self, endpoint: &str, slot: &SlotName) -> Result<(), Error> {
+        let part = self.stored_part(&slot.job, slot.run, slot.part).await?;
+        let current = part.filter(|part| part.nonce() == Some(&slot.nonce));
         let doc = self.objects.run(&slot.tenant, &slot.job, slot.run).await?;
         let (Some(part), Some(doc)) = (current, doc) else {
             tracing::info!(%slot, "freed: superseded or done");
-            return self.free_slot(slot).await;
+            return self.free_slot(endpoint, slot).await;
         };
         let over = self.objects.end(&slot.tenant, &slot.job, slot.run).await?;
         if over.is_some() {
-            return self.end_slot(slot, &part).await;
+            return self.end_slot(endpoint, slot, &part).await;
         }
-        self.watch_again(slot, &part, &doc).await
+        self.watch_again(endpoint, slot, &part, &doc).await
     }
 
     /// The run is over: nothing of it may run on.
-    async fn end_slot(&self, slot: &SlotName, part: &Part) -> Result<(), Error> {
+    async fn end_slot(&self, endpoint: &str, slot: &SlotName, part: &Part) -> Result<(), Error> {
         if let Phase::InFlight {
             runpod_id: Some(runpod_id),
             ..
         } = &part.phase
-            && !self.cancel_attempt(runpod_id).await
+            && !self.cancel_attempt(endpoint, runpod_id).await
         {
             return Ok(());
         }
         tracing::info!(%slot, "freed: its run is over");
-        self.free_slot(slot).await
+        self.free_slot(endpoint, slot).await
     }
 
-    async fn watch_again(&self, slot: &SlotName, part: &Part, doc: &RunDoc) -> Result<(), Error> {
+    async fn watch_again(
+        &self,
+        endpoint: &str,
+        slot: &SlotName,
+        part: &Part,
+        doc: &RunDoc,
+    ) -> Result<(), Error> {
         let Some(Command::Watch {
             nonce,
+            endpoint: _,
             runpod_id,
             items,
         }) = part.owed()
@@ -95,9 +99,14 @@ impl Core {
         };
         tracing::warn!(%slot, ?runpod_id, "nobody vouches for an attempt: watched again");
         let ready = crate::planning::part_ready(doc, slot.part, part.attempt);
-        self.watch(doc, &ready.with_nonce(nonce), runpod_id, &items)
-            .await?;
-        let endpoint = &self.config.endpoint_id;
+        let attempt = Submitted {
+            attempt: ready.with_nonce(nonce),
+            endpoint,
+            runpod_id,
+            items: &items,
+            state: Some(Box::new(part.carried())),
+        };
+        self.watch(doc, attempt).await?;
         Ok(self
             .jobstore
             .renew(endpoint, &slot.to_string(), REWATCHED_TTL)

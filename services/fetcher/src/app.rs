@@ -3,6 +3,7 @@
 use crate::config::{Config, Settings};
 use crate::core::Core;
 use crate::hub::Hub;
+use crate::permits::Permits;
 use crate::routes::Routes;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
@@ -15,7 +16,6 @@ use photofinish_runpod::proxy::WorkerProxy;
 use photofinish_runtime::Context;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 /// The longest wait for a connection to the proxy.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         shutdown: context.shutdown.clone(),
         tokens: config.tokens.clone(),
         hub: Hub::default(),
-        pulls: Arc::new(Semaphore::new(config.pulls_max)),
+        permits: Permits::new(config.pulls_max, config.pulls_per_worker_max),
         config,
     });
     let (redis, s3) = (core.jobstore.clone(), core.objects.clone());

@@ -11,6 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
 
+/// 10,000 parts are the most that S3 takes; a worker's disk is smaller.
+const OUTPUT_BYTES_LIMIT: u64 = 256 * 1024 * 1024 * 1024;
 /// Nobody is reached in less.
 const CONNECT_MIN: Duration = Duration::from_millis(100);
 
@@ -60,6 +62,10 @@ pub struct RunPodSection {
 pub struct FetcherSection {
     pub watches_max: u16,
     pub pulls_max: usize,
+    pub pulls_per_worker_max: usize,
+    pub output_bytes_max: u64,
+    #[serde(deserialize_with = "de::seconds", rename = "shutdown_grace_s")]
+    pub shutdown_grace: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "turn_max_s")]
     pub turn_max: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "pulling_turn_max_s")]
@@ -107,6 +113,12 @@ pub struct Config {
     pub watches_max: u16,
     /// Outputs pulled at once.
     pub pulls_max: usize,
+    /// Outputs pulled off one worker at once.
+    pub pulls_per_worker_max: usize,
+    /// The largest output that is taken.
+    pub output_bytes_max: u64,
+    /// How long pulls go on when the process is to end.
+    pub shutdown_grace: Duration,
     /// The length of a turn.
     pub turn_max: Duration,
     /// The same while a pull is under way.
@@ -134,6 +146,11 @@ impl Config {
         if !(1..=2000).contains(&fetcher.watches_max) {
             errors.push("fetcher.watches_max: must be 1 to 2000".to_owned());
         }
+        if fetcher.output_bytes_max > OUTPUT_BYTES_LIMIT {
+            errors.push(format!(
+                "fetcher.output_bytes_max: must be at most {OUTPUT_BYTES_LIMIT}"
+            ));
+        }
         // RunPod keeps a result for 30 minutes: no watch may pause for longer.
         if fetcher.pulling_turn_max > Duration::from_secs(25 * 60) {
             errors.push("fetcher.pulling_turn_max_s: must be at most 1500".to_owned());
@@ -157,6 +174,9 @@ impl Config {
                 },
                 watches_max: fetcher.watches_max,
                 pulls_max: fetcher.pulls_max.max(1),
+                pulls_per_worker_max: fetcher.pulls_per_worker_max.max(1),
+                output_bytes_max: fetcher.output_bytes_max,
+                shutdown_grace: fetcher.shutdown_grace,
                 turn_max: fetcher.turn_max.max(Duration::from_secs(1)),
                 pulling_turn_max: fetcher.pulling_turn_max,
                 stall_max: fetcher.stall_max.max(Duration::from_secs(1)),

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::permits::Permits;
 use crate::routes::Routes;
 use photofinish_broker::{Outgoing, Publisher, Route, Target};
 use photofinish_contract::event::EventType;
@@ -14,8 +15,6 @@ use photofinish_model::{AttemptRef, ItemIndex};
 use photofinish_objects::Objects;
 use photofinish_runpod::client::Client;
 use photofinish_runtime::{Clock, Shutdown};
-use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 /// The adapters and the settings, shared by all watches.
 pub struct Core {
@@ -40,7 +39,7 @@ pub struct Core {
     /// Signals on their way to watches.
     pub hub: Hub,
     /// Pulls at once.
-    pub pulls: Arc<Semaphore>,
+    pub permits: Permits,
 }
 
 impl std::fmt::Debug for Core {

@@ -52,9 +52,6 @@ pub enum PullError {
         /// Bytes announced.
         expected: u64,
     },
-    /// What came is not what was announced.
-    #[error("the bytes do not have the announced SHA-256")]
-    Hash,
     /// It came too slowly to be worth waiting for.
     #[error("slower than {0} bytes a second")]
     Slow(u64),
@@ -75,11 +72,7 @@ impl PullError {
                 photofinish_objects::Class::Permanent => false,
             },
             Self::JobStore(_) | Self::Tell(_) | Self::Unrecorded => true,
-            Self::Worker(_)
-            | Self::Short { .. }
-            | Self::Hash
-            | Self::Slow(_)
-            | Self::Unannounced => false,
+            Self::Worker(_) | Self::Short { .. } | Self::Slow(_) | Self::Unannounced => false,
         }
     }
 }

@@ -1,18 +1,33 @@
 //! From signals to watches: who watches an attempt here hears of it at once.
+//!
+//! A worker may speak before its attempt's watch has come here. So what nobody listens for is kept
+//! for a moment, and given to a watch that begins within it; a watch of another fetcher never does.
 
 use photofinish_contract::messages::Heard;
 use photofinish_model::Nonce;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Signals that wait for one watch; more are dropped, since announcements are cumulative and the
 /// poll finds what is lost.
 const SIGNALS_MAX: usize = 16;
 
+/// Signals that wait for a watch to begin; the oldest goes first.
+const UNCLAIMED_MAX: usize = 512;
+/// They wait for so long.
+const UNCLAIMED_TTL: Duration = Duration::from_secs(10);
+
 /// The watches of this process by their attempt's nonce.
 #[derive(Debug, Clone, Default)]
-pub struct Hub(Arc<Mutex<HashMap<Nonce, mpsc::Sender<Heard>>>>);
+pub struct Hub(Arc<Mutex<Switchboard>>);
+
+#[derive(Debug, Default)]
+struct Switchboard {
+    watches: HashMap<Nonce, mpsc::Sender<Heard>>,
+    unclaimed: VecDeque<(Instant, Nonce, Heard)>,
+}
 
 /// One watch's ear; the hub forgets it when it is dropped.
 #[derive(Debug)]
@@ -28,10 +43,18 @@ impl Hub {
     /// Listens for one attempt; a later listener takes over.
     pub fn listen(&self, nonce: &Nonce) -> Ear {
         let (sender, heard) = mpsc::channel(SIGNALS_MAX);
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(nonce.clone(), sender.clone());
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.forget_old();
+        for (at, of, heard) in std::mem::take(&mut board.unclaimed) {
+            if of == *nonce {
+                // What does not fit is like any signal that is lost.
+                let _sent = sender.try_send(heard);
+            } else {
+                board.unclaimed.push_back((at, of, heard));
+            }
+        }
+        board.watches.insert(nonce.clone(), sender.clone());
+        drop(board);
         Ear {
             hub: self.clone(),
             nonce: nonce.clone(),
@@ -40,23 +63,38 @@ impl Hub {
         }
     }
 
-    /// Hands a signal to its watch, if it is here. True: it was.
+    /// Hands a signal to its watch, if it is here, or keeps it for a moment. True: it was here.
     pub fn tell(&self, nonce: &Nonce, heard: Heard) -> bool {
-        let watches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watches
-            .get(nonce)
-            .is_some_and(|watch| watch.try_send(heard).is_ok())
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watch) = board.watches.get(nonce) {
+            return watch.try_send(heard).is_ok();
+        }
+        board.forget_old();
+        if board.unclaimed.len() >= UNCLAIMED_MAX {
+            board.unclaimed.pop_front();
+        }
+        let kept = (Instant::now(), nonce.clone(), heard);
+        board.unclaimed.push_back(kept);
+        false
+    }
+}
+
+impl Switchboard {
+    fn forget_old(&mut self) {
+        while let Some((at, ..)) = self.unclaimed.front()
+            && at.elapsed() >= UNCLAIMED_TTL
+        {
+            self.unclaimed.pop_front();
+        }
     }
 }
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        let mut watches = self.hub.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if watches
-            .get(&self.nonce)
-            .is_some_and(|sender| sender.same_channel(&self.sender))
-        {
-            watches.remove(&self.nonce);
+        let mut board = self.hub.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = board.watches.get(&self.nonce);
+        if watch.is_some_and(|sender| sender.same_channel(&self.sender)) {
+            board.watches.remove(&self.nonce);
         }
     }
 }
@@ -69,8 +107,8 @@ mod tests {
     fn a_watch_hears_its_own_signals_until_it_ends() {
         let hub = Hub::default();
         let (one, other) = (Nonce::from_random(1), Nonce::from_random(2));
-        assert!(!hub.tell(&one, Heard::Completed));
         let mut first = hub.listen(&one);
+        assert!(first.heard.try_recv().is_err(), "nothing was told yet");
         assert!(hub.tell(&one, Heard::Completed));
         assert!(!hub.tell(&other, Heard::Completed));
         assert_eq!(first.heard.try_recv(), Ok(Heard::Completed));
@@ -79,5 +117,23 @@ mod tests {
         assert!(hub.tell(&one, Heard::Completed), "the later listener stays");
         drop(second);
         assert!(!hub.tell(&one, Heard::Completed));
+    }
+
+    #[test]
+    fn what_came_before_its_watch_is_not_lost() {
+        let hub = Hub::default();
+        let (one, other) = (Nonce::from_random(1), Nonce::from_random(2));
+        assert!(!hub.tell(&one, Heard::Completed));
+        for _ in 0..UNCLAIMED_MAX - 1 {
+            assert!(!hub.tell(&other, Heard::Completed));
+        }
+        assert_eq!(hub.listen(&one).heard.try_recv(), Ok(Heard::Completed));
+        assert!(hub.listen(&one).heard.try_recv().is_err(), "once");
+        let mut late = hub.listen(&other);
+        let mut heard = 0;
+        while late.heard.try_recv().is_ok() {
+            heard += 1;
+        }
+        assert_eq!(heard, SIGNALS_MAX, "the others are as good as lost");
     }
 }

@@ -9,11 +9,12 @@
 //!
 //! A pull is one pass: ranged GET from the worker → SHA-256 → the bucket, resumed where it broke,
 //! never on disk, in bounded memory. There are two routes to a worker, its exposed TCP port with
-//! pinned TLS and RunPod's proxy; a transfer that breaks on one goes on by the other. Only what has the announced length and hash is
-//! finished; then it is recorded, then `DELETE` tells the worker that it may free the file.
+//! pinned TLS and RunPod's proxy; a transfer that breaks on one goes on by the other. Only what has
+//! the announced length and hash is finished; then it is recorded, then `DELETE` tells the worker
+//! that it may free the file. So many pulls go on at once in all, and so many off one worker.
 //!
-//! Before anything is called lost the rescue prefix is listed: what a worker pushed itself is
-//! pulled through to its key in the same way.
+//! Before anything is called lost the rescue prefixes of all attempts of the part are listed: what
+//! a worker pushed itself is pulled through to its key in the same way.
 
 pub mod app;
 pub mod config;
@@ -21,9 +22,11 @@ mod core;
 mod error;
 mod hub;
 mod inbound;
+mod permits;
 mod pull;
 mod report;
 mod routes;
+mod transfer;
 mod turn;
 mod watching;
 mod worker;

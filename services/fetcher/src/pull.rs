@@ -2,8 +2,9 @@
 
 use crate::core::Core;
 use crate::error::PullError;
+use crate::permits::Waiting;
 use crate::routes::{Place, Way};
-use bytes::Bytes;
+use crate::transfer::{Progress, Transfer};
 use futures_util::StreamExt as _;
 use photofinish_contract::announcement::ReadyOutput;
 use photofinish_contract::event::EventType;
@@ -11,21 +12,21 @@ use photofinish_contract::token::Purpose;
 use photofinish_jobstore::{Settle, Wanted};
 use photofinish_model::sequence::Moment;
 use photofinish_model::{AttemptRef, ItemState, JobSnapshot, OutputSource, StoredOutput};
-use photofinish_objects::{OutputMeta, OutputUpload};
+use photofinish_objects::{Class, OutputMeta, Rescued};
 use photofinish_runpod::port::{Method, PortError};
 use photofinish_runtime::{backoff, error_chain};
-use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Openings in a row that brought nothing, each on every route there is, before the pull counts as broken.
 const OPENINGS_MAX: u32 = 6;
+/// PUTs of the same bytes that broke in a row before the pull counts as broken.
+const PUTS_MAX: u32 = 4;
 /// Tries of one acknowledgement.
 const ACKNOWLEDGEMENTS_MAX: u32 = 3;
 /// The pause before a transfer is opened again; doubled each time, up to the longest.
 const REOPEN: Duration = Duration::from_millis(100);
 const REOPEN_MAX: Duration = Duration::from_secs(3);
-/// The span over which a pull's rate is measured.
-const RATE_SPAN: Duration = Duration::from_secs(30);
 
 /// Which output to pull, and from where.
 #[derive(Debug, Clone)]
@@ -42,6 +43,19 @@ pub struct Pull {
     pub in_progress: bool,
     /// Pulls of it that broke before.
     pub broken: u8,
+    /// The same item as the workers of older attempts pushed it, for want of better.
+    pub late: Vec<Late>,
+    /// How far it has come.
+    pub progress: Arc<Progress>,
+}
+
+/// An output that the worker of an older attempt of the part pushed.
+#[derive(Debug, Clone)]
+pub struct Late {
+    /// Its attempt.
+    pub attempt: AttemptRef,
+    /// What that worker's report says of it.
+    pub output: ReadyOutput,
 }
 
 impl Pull {
@@ -53,7 +67,7 @@ impl Pull {
         )
     }
 
-    fn meta(&self, source: OutputSource) -> OutputMeta {
+    pub(crate) fn meta(&self, source: OutputSource) -> OutputMeta {
         OutputMeta {
             tenant: self.attempt.tenant.clone(),
             job: self.attempt.job.clone(),
@@ -69,66 +83,20 @@ impl Pull {
     }
 }
 
-/// Writes pieces while hashing them and watching their rate.
-struct Transfer {
-    upload: OutputUpload,
-    hash: Sha256,
-    rate_min: u64,
-    span: (Instant, u64),
-}
-
-impl Transfer {
-    fn new(upload: OutputUpload, rate_min: u64) -> Self {
-        Self {
-            upload,
-            hash: Sha256::new(),
-            rate_min,
-            span: (Instant::now(), 0),
-        }
-    }
-
-    async fn take(&mut self, piece: Bytes) -> Result<(), PullError> {
-        self.hash.update(&piece);
-        self.upload.write(piece).await?;
-        let (since, from) = self.span;
-        let elapsed = since.elapsed();
-        if elapsed >= RATE_SPAN {
-            let rate = (self.upload.written() - from) as f64 / elapsed.as_secs_f64();
-            if rate < self.rate_min as f64 {
-                return Err(PullError::Slow(self.rate_min));
-            }
-            self.span = (Instant::now(), self.upload.written());
-        }
-        Ok(())
-    }
-
-    async fn finish(self, output: &ReadyOutput) -> Result<StoredOutput, PullError> {
-        let got = self.upload.written();
-        if got != output.bytes {
-            self.upload.abort().await;
-            return Err(PullError::Short {
-                got,
-                expected: output.bytes,
-            });
-        }
-        if hex::encode(self.hash.finalize()) != output.sha256 {
-            self.upload.abort().await;
-            return Err(PullError::Hash);
-        }
-        Ok(self.upload.finish().await?)
-    }
-}
-
 impl Core {
     /// Pulls one output; when it returns the output is stored, recorded and acknowledged, or it
     /// was settled already. Gives how it came, if it was this pull that stored it.
-    pub async fn pull(&self, pull: &Pull) -> Result<Option<OutputSource>, PullError> {
+    pub async fn pull(
+        &self,
+        pull: &Pull,
+        waiting: Waiting,
+    ) -> Result<Option<OutputSource>, PullError> {
         if pull.broken > 0 {
             let jitter = photofinish_runtime::clock::jitter();
             let tries = u32::from(pull.broken);
             tokio::time::sleep(backoff::delay(tries, REOPEN, REOPEN_MAX, jitter)).await;
         }
-        let Ok(_permit) = self.pulls.acquire().await else {
+        let Some(_permit) = waiting.permit().await else {
             return Ok(None);
         };
         let (job, run) = (&pull.attempt.job, pull.attempt.run);
@@ -139,6 +107,7 @@ impl Core {
         {
             Wanted::Items(items) if items.is_empty() => {
                 self.acknowledge(pull).await;
+                self.clear_rescued(pull).await;
                 return Ok(None);
             }
             Wanted::RunOver => return Ok(None),
@@ -149,32 +118,111 @@ impl Core {
         metrics::histogram!("photofinish_pull_seconds").record(begun.elapsed().as_secs_f64());
         metrics::counter!("photofinish_outputs_stored_total", "source" => stored.source.as_str())
             .increment(1);
-        self.record(pull, &stored).await?;
-        self.acknowledge(pull).await;
+        let settled = self.settle(pull, &stored).await?;
+        // The worker waits for the one, a client for the other.
+        let (told, ()) = tokio::join!(
+            self.follow_up(pull, &stored, settled),
+            self.acknowledge(pull)
+        );
+        told?;
+        self.clear_rescued(pull).await;
         Ok(Some(stored.source))
     }
 
+    /// From wherever the output can be had: what its worker pushed, the worker, what the workers of
+    /// older attempts pushed. A fault of ours is told before any other: it is no loss.
     async fn transfer(&self, pull: &Pull) -> Result<StoredOutput, PullError> {
-        if pull.rescued
-            && let Some(stored) = self.transfer_rescued(pull).await?
-        {
-            return Ok(stored);
+        let mut failed = PullError::Unannounced;
+        if pull.rescued {
+            match self.transfer_rescued(pull).await {
+                Ok(Some(stored)) => return Ok(stored),
+                Ok(None) => {}
+                Err(error) => failed = error,
+            }
         }
-        let Some(place) = &pull.place else {
-            return Err(PullError::Unannounced);
-        };
+        if let Some(place) = &pull.place {
+            match self.transfer_from(pull, place).await {
+                Ok(stored) => return Ok(stored),
+                Err(error) => failed = graver(failed, error),
+            }
+        }
+        for late in &pull.late {
+            let older = Pull {
+                attempt: late.attempt.clone(),
+                output: late.output.clone(),
+                ..pull.clone()
+            };
+            match self.transfer_rescued(&older).await {
+                Ok(Some(stored)) => return Ok(stored),
+                Ok(None) => {}
+                Err(error) => failed = graver(failed, error),
+            }
+        }
+        Err(failed)
+    }
+
+    async fn transfer_from(&self, pull: &Pull, place: &Place) -> Result<StoredOutput, PullError> {
         let source = if pull.in_progress {
             OutputSource::PulledInProgress
         } else {
             OutputSource::PulledLate
         };
-        let upload = self.objects.begin_output(pull.meta(source));
-        let mut transfer = Transfer::new(upload, self.config.pull_rate_min);
-        match self.read_all(pull, place, &mut transfer).await {
-            Ok(()) => transfer.finish(&pull.output).await,
-            Err(error) => {
-                transfer.upload.abort().await;
-                Err(error)
+        self.carry(pull, source, &mut From::Worker(place)).await
+    }
+
+    async fn transfer_rescued(&self, pull: &Pull) -> Result<Option<StoredOutput>, PullError> {
+        let index = pull.output.index;
+        let found = self.objects.rescued_stream(&pull.attempt, index, 0).await?;
+        let Some(rescued) = found else {
+            return Ok(None);
+        };
+        let (got, expected) = (rescued.bytes, pull.output.bytes);
+        if got != expected {
+            return Err(PullError::Short { got, expected });
+        }
+        let mut from = From::Bucket(Some(rescued));
+        let stored = self.carry(pull, OutputSource::Rescued, &mut from).await?;
+        metrics::counter!("photofinish_pulls_total", "route" => "rescue").increment(1);
+        Ok(Some(stored))
+    }
+
+    /// Carries an output into the bucket. What the bucket breaks off is sent again from where it
+    /// broke, as long as its source has it.
+    async fn carry(
+        &self,
+        pull: &Pull,
+        source: OutputSource,
+        from: &mut From<'_>,
+    ) -> Result<StoredOutput, PullError> {
+        let mut transfer = Transfer::begin(self, pull, source).await?;
+        let (mut broken, mut best) = (0, 0);
+        loop {
+            let read = match from {
+                From::Worker(place) => self.read_all(pull, place, &mut transfer).await,
+                From::Bucket(opened) => self.read_rescued(pull, opened.take(), &mut transfer).await,
+            };
+            let carried = match read {
+                Ok(()) => transfer.finish().await,
+                Err(error) => Err(error),
+            };
+            match carried {
+                Ok(stored) => return Ok(stored),
+                Err(PullError::Objects(error))
+                    if error.class() == Class::Transient && broken < PUTS_MAX =>
+                {
+                    tracing::debug!(attempt = %pull.attempt, error = error_chain(&error), "again");
+                    transfer.rewind().await;
+                    if transfer.at() > best {
+                        (best, broken) = (transfer.at(), 0);
+                    }
+                    let jitter = photofinish_runtime::clock::jitter();
+                    tokio::time::sleep(backoff::delay(broken, REOPEN, REOPEN_MAX, jitter)).await;
+                    broken += 1;
+                }
+                Err(error) => {
+                    transfer.abort().await;
+                    return Err(error);
+                }
             }
         }
     }
@@ -185,14 +233,14 @@ impl Core {
         &self,
         pull: &Pull,
         place: &Place,
-        transfer: &mut Transfer,
+        transfer: &mut Transfer<'_>,
     ) -> Result<(), PullError> {
         let (mut openings, mut first) = (0, None);
         loop {
-            let before = transfer.upload.written();
+            let before = transfer.came();
             let way = self.routes.way(place)?;
             let read = self.read_on(pull, &way, transfer).await;
-            let (route, brought) = (way.route.as_str(), transfer.upload.written() - before);
+            let (route, brought) = (way.route.as_str(), transfer.came() - before);
             metrics::counter!("photofinish_pulled_bytes_total", "route" => route)
                 .increment(brought);
             if brought > 0 {
@@ -223,8 +271,7 @@ impl Core {
                 first => first,
             };
             // A route that leads nowhere takes no hope from the other one, on which something came.
-            let elsewhere =
-                other && transfer.upload.written() > 0 && first.as_ref().is_some_and(passes);
+            let elsewhere = other && transfer.at() > 0 && first.as_ref().is_some_and(passes);
             if openings >= OPENINGS_MAX || !(passes(&error) || elsewhere) {
                 return Err(error.into());
             }
@@ -239,14 +286,17 @@ impl Core {
         &self,
         pull: &Pull,
         way: &Way,
-        transfer: &mut Transfer,
+        transfer: &mut Transfer<'_>,
     ) -> Result<(), PullError> {
-        let at = transfer.upload.written();
+        let at = transfer.at();
         if at == pull.output.bytes && at > 0 {
             return Ok(());
         }
         let token = self.tokens.mint(Purpose::Output, &pull.attempt);
-        let answer = way.port.get(&pull.path(), &token, at).await?;
+        let answer = way
+            .port
+            .get_unchanged(&pull.path(), &token, at, &pull.output.sha256)
+            .await?;
         let mut skip = at.saturating_sub(answer.from);
         let mut pieces = Box::pin(answer.pieces());
         while let Some(piece) = pieces.next().await {
@@ -255,51 +305,67 @@ impl Core {
             skip -= known;
             let fresh = piece.split_off(known as usize);
             if !fresh.is_empty() {
-                transfer.take(fresh).await?;
+                transfer.take(fresh, self.config.pull_rate_min).await?;
             }
+        }
+        if transfer.at() < pull.output.bytes {
+            // Without a length of its own an answer that was cut looks like one that is whole.
+            return Err(PortError::Ended.into());
         }
         Ok(())
     }
 
-    async fn transfer_rescued(&self, pull: &Pull) -> Result<Option<StoredOutput>, PullError> {
-        let found = self
-            .objects
-            .rescued_stream(&pull.attempt, pull.output.index)
-            .await?;
-        let Some(mut rescued) = found else {
-            return Ok(None);
+    async fn read_rescued(
+        &self,
+        pull: &Pull,
+        opened: Option<Rescued>,
+        transfer: &mut Transfer<'_>,
+    ) -> Result<(), PullError> {
+        let (index, at) = (pull.output.index, transfer.at());
+        let mut rescued = match opened {
+            Some(opened) => opened,
+            None => match self
+                .objects
+                .rescued_stream(&pull.attempt, index, at)
+                .await?
+            {
+                Some(found) => found,
+                None => return Err(PullError::Unannounced),
+            },
         };
-        let upload = self.objects.begin_output(pull.meta(OutputSource::Rescued));
-        let mut transfer = Transfer::new(upload, 0);
         while let Some(piece) = rescued.stream.next().await {
-            let taken = match piece {
-                Ok(piece) => transfer.take(piece).await,
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = taken {
-                transfer.upload.abort().await;
-                return Err(error);
-            }
+            let piece = piece?;
+            metrics::counter!("photofinish_pulled_bytes_total", "route" => "rescue")
+                .increment(piece.len() as u64);
+            transfer.take(piece, 0).await?;
         }
-        metrics::counter!("photofinish_pulled_bytes_total", "route" => "rescue")
-            .increment(transfer.upload.written());
-        metrics::counter!("photofinish_pulls_total", "route" => "rescue").increment(1);
-        transfer.finish(&pull.output).await.map(Some)
+        Ok(())
     }
 
-    /// Records a stored output: the first of an item in a run wins. An object that does not count
-    /// is deleted, by whoever put it there.
-    async fn record(&self, pull: &Pull, stored: &StoredOutput) -> Result<(), PullError> {
+    /// Records a stored output: the first of an item in a run wins.
+    async fn settle(&self, pull: &Pull, stored: &StoredOutput) -> Result<Settle, PullError> {
         let attempt = &pull.attempt;
         let (job, run, index) = (&attempt.job, attempt.run, pull.output.index);
         let state = ItemState::Stored(stored.clone());
-        let mut settled = self.jobstore.settle_item(job, run, index, &state).await?;
-        if settled == Settle::Missing {
-            self.restore(attempt)
-                .await
-                .map_err(|error| PullError::Tell(Box::new(error)))?;
-            settled = self.jobstore.settle_item(job, run, index, &state).await?;
+        let settled = self.jobstore.settle_item(job, run, index, &state).await?;
+        if settled != Settle::Missing {
+            return Ok(settled);
         }
+        self.restore(attempt)
+            .await
+            .map_err(|error| PullError::Tell(Box::new(error)))?;
+        Ok(self.jobstore.settle_item(job, run, index, &state).await?)
+    }
+
+    /// Tells of it; an object that does not count is deleted, by whoever put it there.
+    async fn follow_up(
+        &self,
+        pull: &Pull,
+        stored: &StoredOutput,
+        settled: Settle,
+    ) -> Result<(), PullError> {
+        let attempt = &pull.attempt;
+        let (job, run, index) = (&attempt.job, attempt.run, pull.output.index);
         match settled {
             Settle::First(counts) => {
                 let moment = Moment::Progress(counts.settled());
@@ -318,6 +384,21 @@ impl Core {
             self.objects.delete_output(&stored.key).await?;
         }
         Ok(())
+    }
+
+    /// What was pushed of a stored output is not needed any more. Best effort: the run's end
+    /// deletes what is left.
+    async fn clear_rescued(&self, pull: &Pull) {
+        let own = pull.rescued.then_some(&pull.attempt);
+        for attempt in own
+            .into_iter()
+            .chain(pull.late.iter().map(|late| &late.attempt))
+        {
+            let delete = self.objects.delete_rescued(attempt, pull.output.index);
+            if let Err(error) = delete.await {
+                tracing::debug!(%attempt, error = error_chain(&error), "delete a rescued file");
+            }
+        }
     }
 
     /// Best effort: a worker that is not told lingers, until the next turn tells it.
@@ -342,6 +423,22 @@ impl Core {
     }
 }
 
+/// Where bytes come from.
+enum From<'a> {
+    Worker(&'a Place),
+    /// The rescue prefix; what is opened already is read first.
+    Bucket(Option<Rescued>),
+}
+
+/// Of two faults the one that is ours, else the later one.
+fn graver(first: PullError, later: PullError) -> PullError {
+    if first.is_ours() && !later.is_ours() {
+        first
+    } else {
+        later
+    }
+}
+
 fn lists(end: &JobSnapshot, key: &str) -> bool {
     end.items
         .iter()
@@ -351,8 +448,12 @@ fn lists(end: &JobSnapshot, key: &str) -> bool {
 /// Whether the same worker may give it yet.
 pub(crate) fn passes(error: &PortError) -> bool {
     match error {
-        PortError::Transport(_) | PortError::Stalled(_) => true,
+        PortError::Transport(_) | PortError::Stalled(_) | PortError::Ended => true,
         PortError::Status(status) => *status >= 500 || *status == 429,
-        PortError::WorkerId | PortError::Pin(_) | PortError::Build(_) | PortError::Range => false,
+        PortError::WorkerId
+        | PortError::Pin(_)
+        | PortError::Build(_)
+        | PortError::Range
+        | PortError::Changed => false,
     }
 }

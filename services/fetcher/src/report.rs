@@ -6,13 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::{Outgoing, Route, Target};
 use photofinish_contract::announcement::ItemError;
 use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{AttemptEnd, AttemptUsage, PartFinished};
+use photofinish_contract::messages::{
+    AttemptEnd, AttemptUsage, Command, JobCommand, PartFinished, PlanMessage,
+};
 use photofinish_jobstore::Started;
 use photofinish_model::attempt::{End, Phase};
 use photofinish_model::sequence::Moment;
 
 /// Room for the errors in a report, in bytes: messages stay under 64 KiB.
-const ERRORS_BYTES_MAX: usize = 48 * 1024;
+const ERRORS_BYTES_MAX: usize = 36 * 1024;
 /// Lengths in characters to which details are cut, one after the other, until they fit.
 const DETAIL_CHARS: [usize; 5] = [2000, 300, 120, 40, 0];
 
@@ -59,6 +61,31 @@ impl Turn {
         }
     }
 
+    /// A job that fails as a whole need not wait for what else its worker does. Once in a watch:
+    /// one such item is enough.
+    pub(crate) async fn tell_failed(&mut self) -> Result<(), Error> {
+        let permanent = self.errors.values().filter(|error| error.permanent);
+        let errors = fitting(permanent.cloned().collect());
+        if !self.message.fails_at_once || self.message.watch.told_failed || errors.is_empty() {
+            return Ok(());
+        }
+        let attempt = &self.message.attempt;
+        let command = PlanMessage::JobCommand(JobCommand {
+            job: attempt.job.clone(),
+            tenant: attempt.tenant.clone(),
+            run: attempt.run,
+            command: Command::ItemsFailed {
+                attempt: Box::new(attempt.clone()),
+                errors,
+            },
+        });
+        let outgoing = Outgoing::json(Target::Pipeline(Route::JobCommand), &command)?
+            .message_id(format!("{}.failed", attempt.nonce));
+        self.core.publisher.publish(outgoing).await?;
+        self.message.watch.told_failed = true;
+        Ok(())
+    }
+
     pub(crate) async fn report(&mut self, end: End) -> Result<(), Error> {
         let usage = AttemptUsage {
             gpu_seconds: self.executed_s.unwrap_or(self.spent.taken_s),
@@ -75,6 +102,10 @@ impl Turn {
             end: attempt_end(end),
             errors: fitting(self.errors.values().cloned().collect()),
             usage,
+            worker_id: self.message.watch.worker_id.clone(),
+            items: self.message.items.clone(),
+            suspects: self.message.watch.rendering.clone(),
+            state: self.message.state.clone(),
         };
         let outgoing = Outgoing::json(Target::Pipeline(Route::PartFinished), &message)?
             .message_id(format!("{}.end", message.attempt.nonce));

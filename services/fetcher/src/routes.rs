@@ -224,13 +224,14 @@ impl Memory {
 fn blames_route(route: Route, error: &PortError) -> bool {
     match (error, route) {
         (PortError::Status(status), Route::Proxy) => matches!(status, 403 | 404 | 429 | 500..),
-        (PortError::Status(_), Route::Direct) | (PortError::Range, _) => false,
+        (PortError::Status(_), Route::Direct) | (PortError::Range | PortError::Changed, _) => false,
         (
             PortError::WorkerId
             | PortError::Transport(_)
             | PortError::Pin(_)
             | PortError::Build(_)
-            | PortError::Stalled(_),
+            | PortError::Stalled(_)
+            | PortError::Ended,
             _,
         ) => true,
     }

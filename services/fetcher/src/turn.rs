@@ -3,22 +3,21 @@
 use crate::core::Core;
 use crate::error::{Error, PullError};
 use crate::hub::Ear;
-use crate::pull::Pull;
+use crate::pull::{Late, Pull};
+use crate::transfer::Progress;
 use photofinish_contract::announcement::{Announcement, ItemError, ReadyOutput, Spent};
-use photofinish_contract::messages::{Heard, PartSubmitted};
+use photofinish_contract::messages::{Heard, PartSubmitted, WatchState};
 use photofinish_model::attempt::{Command, Ctx, Event, Phase, Watch};
-use photofinish_model::{ItemIndex, OutputSource};
+use photofinish_model::{AttemptRef, ItemIndex, OutputSource};
 use photofinish_runtime::error_chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 /// How often time alone is an event, and the attempt is vouched for.
 const TICK: Duration = Duration::from_secs(10);
-/// How long pulls go on when the process is to end; then they are broken off and begun anew.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// What becomes of the watch's message.
 #[derive(Debug)]
@@ -38,6 +37,13 @@ enum Input {
     Tick,
     /// The turn is to end; pulls may go on for so long.
     Ending(Duration),
+}
+
+/// A pull at work.
+struct UnderWay {
+    task: AbortHandle,
+    bytes: u64,
+    progress: Arc<Progress>,
 }
 
 /// A watch at work.
@@ -65,7 +71,10 @@ pub struct Turn {
     pub(crate) told_wanted: bool,
     /// Small calls under way; the turn does not wait for them.
     pub(crate) asides: JoinSet<()>,
+    /// What older attempts of the part have pushed of items that are missing.
+    late: BTreeMap<ItemIndex, Vec<Late>>,
     pulls: JoinSet<Pulled>,
+    under_way: BTreeMap<ItemIndex, UnderWay>,
     poll_at: Instant,
     /// The turn ends; pulls that are still under way then are broken off.
     ending: Option<Instant>,
@@ -84,6 +93,10 @@ impl Turn {
                 since,
             };
         }
+        watch.signalled = message.watch.signalled;
+        // One that was submitted a moment ago is not on a worker yet, or its worker says so.
+        let fresh = known && message.watch == WatchState::default();
+        let poll_at = Instant::now() + first_poll(fresh, &core);
         Self {
             core,
             message,
@@ -100,8 +113,10 @@ impl Turn {
             greeted: false,
             told_wanted: false,
             asides: JoinSet::new(),
+            late: BTreeMap::new(),
             pulls: JoinSet::new(),
-            poll_at: Instant::now(),
+            under_way: BTreeMap::new(),
+            poll_at,
             ending: None,
         }
     }
@@ -120,16 +135,17 @@ impl Turn {
         let mut tick = tokio::time::interval(TICK);
         loop {
             let input = self.next_input(&mut ear, &mut tick, begun).await;
+            // Boxed: thousands of watches wait, and a waiting one need not have room for all it may do.
             match input {
                 Input::Poll => {
-                    self.poll().await?;
+                    Box::pin(self.poll()).await?;
                     self.poll_at = Instant::now() + self.pause();
                 }
-                Input::Heard(heard) => self.on_heard(heard).await?,
-                Input::Pulled((index, result)) => self.on_pulled(index, result).await?,
+                Input::Heard(heard) => Box::pin(self.on_heard(heard)).await?,
+                Input::Pulled((index, result)) => Box::pin(self.on_pulled(index, result)).await?,
                 Input::Tick => {
-                    self.vouch().await;
-                    self.apply(Event::Tick).await?;
+                    Box::pin(self.vouch()).await;
+                    Box::pin(self.apply(Event::Tick)).await?;
                 }
                 Input::Ending(grace) => self.end_within(grace),
             }
@@ -159,21 +175,30 @@ impl Turn {
         tokio::select! {
             Some(pulled) = self.pulls.join_next(), if !self.pulls.is_empty() => match pulled {
                 Ok(pulled) => Input::Pulled(pulled),
-                // A pull that panicked: the message comes again and everything with it.
-                Err(_) => Input::Ending(SHUTDOWN_GRACE),
+                // Broken off, or it panicked: the message comes again and everything with it.
+                Err(_) => Input::Ending(config.shutdown_grace),
             },
             Some(heard) = ear.heard.recv(), if going_on => Input::Heard(heard),
             () = tokio::time::sleep_until(self.poll_at), if going_on => Input::Poll,
             _ = tick.tick() => Input::Tick,
-            () = self.core.shutdown.wait(), if going_on => Input::Ending(SHUTDOWN_GRACE),
+            () = self.core.shutdown.wait(), if going_on => Input::Ending(config.shutdown_grace),
             () = tokio::time::sleep_until(over) => Input::Ending(Duration::ZERO),
         }
     }
 
+    /// Pulls that will be done by then are finished; the others are broken off at once, so that
+    /// whoever takes the watch over begins while their worker waits.
     fn end_within(&mut self, grace: Duration) {
         let at = Instant::now() + grace;
-        self.ending = Some(self.ending.map_or(at, |earlier| earlier.min(at)));
-        if grace.is_zero() {
+        let at = self.ending.map_or(at, |earlier| earlier.min(at));
+        self.ending = Some(at);
+        let left = at.saturating_duration_since(Instant::now());
+        for pull in self.under_way.values() {
+            if !pull.progress.ends_within(pull.bytes, left) {
+                pull.task.abort();
+            }
+        }
+        if left.is_zero() {
             self.pulls.abort_all();
         }
     }
@@ -186,6 +211,11 @@ impl Turn {
         } else {
             pause
         }
+    }
+
+    /// Polls after the usual pause: what was just heard is as good as a poll.
+    pub(crate) fn poll_later(&mut self) {
+        self.poll_at = Instant::now() + self.pause();
     }
 
     /// Polls at once.
@@ -208,6 +238,7 @@ impl Turn {
         index: ItemIndex,
         result: Result<Option<OutputSource>, PullError>,
     ) -> Result<(), Error> {
+        self.under_way.remove(&index);
         match result {
             Ok(source) => {
                 if source == Some(OutputSource::Rescued) {
@@ -235,7 +266,6 @@ impl Turn {
                     | PullError::JobStore(_)
                     | PullError::Tell(_)
                     | PullError::Short { .. }
-                    | PullError::Hash
                     | PullError::Unannounced
                     | PullError::Unrecorded => Event::PullBroke(index),
                 })
@@ -274,42 +304,93 @@ impl Turn {
     }
 
     fn start_pull(&mut self, index: ItemIndex, rescued: bool) {
-        let core = self.core.clone();
-        let place = self.place();
+        let late = self.late.get(&index).cloned().unwrap_or_default();
+        let (attempt, output) = match (self.seen.get(&index), late.first()) {
+            (Some(output), _) => (self.message.attempt.clone(), output.clone()),
+            // Only an older attempt has it.
+            (None, Some(late)) => (late.attempt.clone(), late.output.clone()),
+            (None, None) => {
+                let unknown = async move { (index, Err(PullError::Unannounced)) };
+                self.pulls.spawn(unknown);
+                return;
+            }
+        };
+        let place = self.place().filter(|_| self.seen.contains_key(&index));
+        let worker = place.as_ref().map_or("", |place| place.worker.as_str());
+        let waiting = self.core.permits.queue(worker);
         let in_progress = matches!(self.watch.phase, Phase::Running { .. }) && !self.over_at_runpod;
-        let broken = self
-            .watch
-            .outputs
-            .get(&index)
-            .map_or(0, |output| output.broken);
-        let attempt = self.message.attempt.clone();
-        let output = self.seen.get(&index).cloned();
-        self.pulls.spawn(async move {
-            let Some(output) = output else {
-                return (index, Err(PullError::Unannounced));
-            };
-            let pull = Pull {
-                attempt,
-                output,
-                place,
-                rescued,
-                in_progress,
-                broken,
-            };
-            (index, core.pull(&pull).await)
-        });
+        let known = self.watch.outputs.get(&index);
+        let progress = Arc::new(Progress::default());
+        let pull = Pull {
+            attempt,
+            output,
+            place,
+            rescued,
+            in_progress,
+            broken: known.map_or(0, |output| output.broken),
+            late,
+            progress: progress.clone(),
+        };
+        let (core, bytes) = (self.core.clone(), pull.output.bytes);
+        let task = self
+            .pulls
+            .spawn(async move { (index, core.pull(&pull, waiting).await) });
+        let pull = UnderWay {
+            task,
+            bytes,
+            progress,
+        };
+        self.under_way.insert(index, pull);
     }
 
+    /// Looks for what is missing wherever workers of the part pushed to, older attempts included:
+    /// one that was given up may have pushed later.
     async fn list_rescue(&mut self) -> Result<Event, Error> {
+        if self.watch.wanted.is_empty() {
+            return Ok(Event::RescueListed(BTreeSet::new()));
+        }
         let attempt = self.message.attempt.clone();
-        let listed = self.core.objects.list_rescued(&attempt).await?;
-        let found: BTreeSet<ItemIndex> = listed.into_iter().map(|(index, _)| index).collect();
-        if found.iter().any(|index| !self.seen.contains_key(index))
+        let mut listed = self.core.objects.list_rescued(&attempt).await?;
+        let own = listed.remove(&attempt.attempt).unwrap_or_default();
+        let mut found: BTreeSet<ItemIndex> = own.files.keys().copied().collect();
+        if own.report
             && let Some(report) = self.core.objects.rescue_report(&attempt).await?
         {
             self.learn(&report);
         }
+        for (number, listing) in listed {
+            let missing = |index: &ItemIndex| self.watch.wanted.contains(index);
+            if !listing.report || !listing.files.keys().any(missing) {
+                continue;
+            }
+            let older = AttemptRef {
+                attempt: number,
+                ..attempt.clone()
+            };
+            let Some(report) = self.core.objects.rescue_report(&older).await? else {
+                continue;
+            };
+            for output in report.outputs {
+                let index = output.index;
+                let whole = listing.files.get(&index) == Some(&output.bytes);
+                if whole && self.watch.wanted.contains(&index) && self.fits(&output) {
+                    tracing::info!(%attempt, index, older = number, "an older attempt pushed it");
+                    found.insert(index);
+                    let attempt = older.clone();
+                    let late = Late { attempt, output };
+                    self.late.entry(index).or_default().push(late);
+                }
+            }
+        }
         Ok(Event::RescueListed(found))
+    }
+}
+
+fn first_poll(fresh: bool, core: &Core) -> Duration {
+    if fresh {
+        core.config.watch.queued_poll
+    } else {
+        Duration::ZERO
     }
 }
 

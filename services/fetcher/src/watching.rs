@@ -2,11 +2,11 @@
 
 use crate::error::Error;
 use crate::turn::Turn;
-use photofinish_contract::announcement::{Announcement, AnnouncementKind};
+use photofinish_contract::announcement::{Announcement, AnnouncementKind, ItemError, ReadyOutput};
 use photofinish_jobstore::{Swap, Wanted};
 use photofinish_model::attempt::{End, Event, Polled};
 use photofinish_model::part::{self, Part, PartPolicy, Phase as PartPhase};
-use photofinish_model::{ItemIndex, ItemState, RunPodId, SlotName};
+use photofinish_model::{Code, Fault, ItemIndex, ItemState, RunPodId, SlotName};
 use photofinish_runpod::client::{JobStatus, StatusAnswer, StatusError};
 use photofinish_runtime::error_chain;
 use std::collections::BTreeSet;
@@ -66,6 +66,7 @@ impl Turn {
                         .get(&index)
                         .is_some_and(|out| out.pulling);
                     if !pulling {
+                        self.free(index);
                         self.apply(Event::Stored(index)).await?;
                     }
                 }
@@ -192,23 +193,68 @@ impl Turn {
         }
         self.core.routes.learn(&announcement);
         let fresh = self.learn(&announcement);
+        self.message
+            .watch
+            .rendering
+            .clone_from(&announcement.rendering);
         self.greet(&announcement);
-        self.mark_ready(&fresh).await;
         let pushed: BTreeSet<ItemIndex> = announcement.rescued.iter().copied().collect();
-        let outputs = announcement.outputs.iter().map(|output| output.index);
+        let outputs = announcement.outputs.iter();
+        let outputs = outputs.filter(|output| self.fits(output));
+        let outputs = outputs.map(|output| output.index);
         let outputs = outputs.filter(|index| !pushed.contains(index)).collect();
         let errors = announcement.errors.iter();
-        let failed = errors.map(|error| error.index).collect();
+        let failed = errors.map(|error| error.index);
+        let failed = failed.chain(self.refuse_too_large(&announcement)).collect();
         if announcement.kind == AnnouncementKind::Final && !self.over_at_runpod {
+            // RunPod's own call comes in a moment; if it does not, the poll is soon enough.
             self.last_word = true;
-            self.poll_now();
+        }
+        if by_signal {
+            self.message.watch.signalled = true;
+            self.watch.signalled = true;
+            self.poll_later();
         }
         self.apply(Event::Announced {
             by_signal,
             outputs,
             failed,
         })
-        .await
+        .await?;
+        if announcement.kind != AnnouncementKind::Final {
+            self.tell_failed().await?;
+        }
+        self.mark_ready(&fresh).await;
+        Ok(())
+    }
+
+    /// True for an output that is taken at all.
+    pub(crate) fn fits(&self, output: &ReadyOutput) -> bool {
+        output.bytes <= self.core.config.output_bytes_max
+    }
+
+    /// Outputs that are larger than is taken: their items have failed, and the worker need not
+    /// keep them.
+    fn refuse_too_large(&mut self, announcement: &Announcement) -> Vec<ItemIndex> {
+        let large = announcement.outputs.iter();
+        let large: Vec<&ReadyOutput> = large.filter(|output| !self.fits(output)).collect();
+        for output in &large {
+            if !self.watch.wanted.contains(&output.index) {
+                continue;
+            }
+            let detail = format!(
+                "the output has {} bytes, more than the {} that are taken",
+                output.bytes, self.core.config.output_bytes_max
+            );
+            let error = ItemError {
+                index: output.index,
+                fault: Fault::new(Code::OutputTooLarge, detail),
+                permanent: true,
+            };
+            self.errors.insert(output.index, error);
+            self.free(output.index);
+        }
+        large.into_iter().map(|output| output.index).collect()
     }
 
     /// What a client sees of it; no pull waits for that.
@@ -293,21 +339,27 @@ impl Turn {
         let (stored, part) = if let Some((text, part)) = there {
             (Some(text), part)
         } else {
-            let mut part = Part::new(self.message.items.iter().copied());
-            part.attempt = attempt.attempt;
+            let known = self.message.state.as_deref().cloned();
+            let part = known.unwrap_or_else(|| {
+                let mut part = Part::new(self.message.items.iter().copied());
+                part.attempt = attempt.attempt;
+                part
+            });
             (None, part)
         };
         let event = part::Event::Watched {
             attempt: attempt.attempt,
             nonce: attempt.nonce.clone(),
+            endpoint: self.message.endpoint.clone(),
             runpod_id: self.message.runpod_id.clone(),
+            items: self.message.items.iter().copied().collect(),
         };
         let ctx = part::Ctx {
             policy: PartPolicy::default(),
             jitter: 0.0,
         };
         let next = part.step(&event, &ctx).next;
-        if next == part {
+        if stored.is_some() && next == part {
             return Ok(());
         }
         let next = serde_json::to_string(&next)?;

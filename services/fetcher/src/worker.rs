@@ -6,6 +6,7 @@ use crate::routes::Place;
 use crate::turn::Turn;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Wanted};
 use photofinish_contract::token::Purpose;
+use photofinish_model::ItemIndex;
 use photofinish_runpod::port::{Method, PortError};
 use photofinish_runtime::error_chain;
 use std::sync::Arc;
@@ -97,6 +98,25 @@ impl Turn {
                 }
             });
         }
+    }
+
+    /// Tells the worker that it need not keep an output that nobody will fetch any more.
+    pub(crate) fn free(&mut self, index: ItemIndex) {
+        let (Some(output), Some(place)) = (self.seen.get(&index), self.place()) else {
+            return;
+        };
+        if self.over_at_runpod {
+            return;
+        }
+        let path = self.path(&format!("/outputs/{}", output.name));
+        let (core, token) = (self.core.clone(), self.token());
+        let attempt = self.message.attempt.clone();
+        self.asides.spawn(async move {
+            let call = core.call(&place, Method::DELETE, &path, &token, None);
+            if let Err(error) = call.await {
+                tracing::debug!(%attempt, error = error_chain(&error), "free an output");
+            }
+        });
     }
 
     fn keeps_what_is_stored(&self, announcement: &Announcement) -> bool {

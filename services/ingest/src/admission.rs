@@ -10,9 +10,10 @@ use crate::error::{Error, Refusal};
 use jiff::{SignedDuration, Timestamp};
 use photofinish_contract::messages::{JobAccepted, PlanMessage, RequestRef};
 use photofinish_contract::problem::{Problem, ProblemError};
-use photofinish_contract::request::{JobRequest, Task, frame_count, parse};
+use photofinish_contract::request::{JobRequest, Task, parse};
 use photofinish_jobstore::Created;
-use photofinish_model::plan::{ItemWork, plan};
+use photofinish_model::estimate::Rate;
+use photofinish_model::plan::{outlook, plan};
 use photofinish_model::{Code, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Tenant, Usage};
 use serde_json::Value;
 
@@ -57,8 +58,9 @@ impl Ingest {
             return same_body(there, &body_sha256);
         }
         self.refuse_above_limit().await?;
-        let snapshot = self.fresh(tenant, job, &request, body_sha256);
-        self.announce(&snapshot, request).await?;
+        let rate = self.rate(request.operation()).await;
+        let snapshot = self.fresh(tenant, job, &request, body_sha256, rate);
+        self.announce(&snapshot, request, rate).await?;
         self.record(snapshot, key.is_some()).await
     }
 
@@ -162,7 +164,10 @@ impl Ingest {
         job: JobId,
         request: &JobRequest,
         body_sha256: String,
+        rate: Rate,
     ) -> JobSnapshot {
+        let (works, policy) = (request.works(), &self.config.plan);
+        let parts = plan(&works, policy, rate);
         let created_at = self.now();
         let row = |(index, item)| ItemRow {
             index,
@@ -182,7 +187,8 @@ impl Ingest {
             deadline_at: later(created_at, request.deadline_s),
             on_item_error: request.on_item_error(),
             items: (0..).zip(request.item_ids()).map(row).collect(),
-            parts: plan(&works(request), &self.config.plan).len() as u16,
+            parts: parts.len() as u16,
+            forecast: outlook(&works, &parts, policy, rate).forecast(),
             error: None,
             usage: Usage::default(),
             metadata: request.metadata.clone(),
@@ -191,7 +197,12 @@ impl Ingest {
     }
 
     /// The one durable effect.
-    async fn announce(&self, job: &JobSnapshot, request: JobRequest) -> Result<(), Error> {
+    async fn announce(
+        &self,
+        job: &JobSnapshot,
+        request: JobRequest,
+        rate: Rate,
+    ) -> Result<(), Error> {
         let request = if serde_json::to_vec(&request)?.len() > INLINE_BYTES_MAX {
             let sha256 = self
                 .objects
@@ -207,6 +218,7 @@ impl Ingest {
             accepted_at: job.created_at,
             body_sha256: job.body_sha256.clone(),
             request,
+            rate: Some(rate),
         });
         self.tell_dispatcher(&message, format!("{}/accepted", job.job))
             .await
@@ -245,21 +257,4 @@ fn same_body(there: JobSnapshot, body_sha256: &str) -> Result<Admitted, Refusal>
 fn later(at: Timestamp, seconds: u32) -> Timestamp {
     at.saturating_add(SignedDuration::from_secs(i64::from(seconds)))
         .unwrap_or(Timestamp::MAX)
-}
-
-/// The work in each item: frames, where the request says them.
-pub(crate) fn works(request: &JobRequest) -> Vec<ItemWork> {
-    match &request.task {
-        Task::Img2vid(task) => (0..)
-            .zip(&task.images)
-            .map(|(index, image)| {
-                let frames = frame_count(image.duration_s, task.frame_rate);
-                ItemWork { index, frames }
-            })
-            .collect(),
-        Task::Caption(_) | Task::Addaudio(_) => vec![ItemWork {
-            index: 0,
-            frames: 0,
-        }],
-    }
 }

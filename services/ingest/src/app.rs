@@ -24,6 +24,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         objects: Objects::connect(&config.s3).context("set up S3")?,
         clock: context.clock.clone(),
         config,
+        known: crate::estimates::Known::default(),
     });
     let handler = ingest.clone();
     let submissions = broker.consume(

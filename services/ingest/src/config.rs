@@ -3,6 +3,7 @@
 use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
 use photofinish_model::Tenant;
+use photofinish_model::estimate::Prior;
 use photofinish_model::plan::PlanPolicy;
 use photofinish_objects::Sealer;
 use photofinish_objects::config::S3Section;
@@ -143,6 +144,10 @@ pub struct PlanSection {
     #[serde(deserialize_with = "de::seconds", rename = "part_work_max_s")]
     pub part_work_max: Duration,
     pub frames_per_second: f64,
+    #[serde(deserialize_with = "de::seconds", rename = "item_s")]
+    pub item: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "video_s")]
+    pub video: Duration,
 }
 
 /// The settings as they are used: typed and checked.
@@ -178,6 +183,8 @@ pub struct Config {
     pub usd_per_gpu_second: Option<f64>,
     /// How jobs are split.
     pub plan: PlanPolicy,
+    /// What work takes, before anything is learned.
+    pub prior: Prior,
     /// Lanes of each priority.
     pub lanes: u16,
     /// Redis.
@@ -250,6 +257,11 @@ impl Config {
             input_ttl: settings.urls.input_ttl,
             usd_per_gpu_second: Some(settings.usage.usd_per_gpu_second).filter(|usd| *usd >= 0.0),
             plan: plan_policy(&settings.plan),
+            prior: Prior {
+                frames_per_second: settings.plan.frames_per_second,
+                item: settings.plan.item,
+                video: settings.plan.video,
+            },
             lanes: settings.broker.lanes,
             redis,
             s3,
@@ -280,7 +292,6 @@ fn plan_policy(section: &PlanSection) -> PlanPolicy {
         split_over: section.split_over,
         parallel_max: section.parallel_max.max(1),
         part_work_max: section.part_work_max.max(Duration::from_secs(1)),
-        frames_per_second: section.frames_per_second,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::estimates::Known;
 use jiff::Timestamp;
 use photofinish_broker::{Outgoing, Publisher, Route, Target};
 use photofinish_contract::messages::PlanMessage;
@@ -17,6 +18,8 @@ pub(crate) struct Ingest {
     pub(crate) objects: Objects,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
+    /// What work takes, as of the last look.
+    pub(crate) known: Known,
 }
 
 impl Ingest {

@@ -28,6 +28,7 @@ mod commands;
 pub mod config;
 mod core;
 mod error;
+mod estimates;
 mod inbound;
 mod problems;
 mod reading;

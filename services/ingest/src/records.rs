@@ -20,7 +20,12 @@ const SECRET_BYTES: usize = 32;
 impl Ingest {
     /// An API key by its hash.
     pub(crate) async fn key_record(&self, hash: &str) -> Result<Option<KeyRecord>, Error> {
-        self.through_copy(KeyRecord::KIND, hash).await
+        let kind = KeyRecord::KIND;
+        self.jobstore
+            .system_through_copy(kind, hash, async || {
+                Ok::<_, Error>(self.objects.system_get(kind, hash).await?)
+            })
+            .await
     }
 
     /// A tenant.
@@ -28,7 +33,12 @@ impl Ingest {
         &self,
         tenant: &Tenant,
     ) -> Result<Option<TenantRecord>, Error> {
-        self.through_copy(TenantRecord::KIND, tenant.as_str()).await
+        let (kind, id) = (TenantRecord::KIND, tenant.as_str());
+        self.jobstore
+            .system_through_copy(kind, id, async || {
+                Ok::<_, Error>(self.objects.system_get(kind, id).await?)
+            })
+            .await
     }
 
     /// Makes a tenant on the least used lane, with its signing secret; nothing when it is there already.
@@ -62,7 +72,8 @@ impl Ingest {
             .await
         {
             Ok(version) => {
-                self.keep_copy(kind, tenant.as_str(), version, Some(&record))
+                self.jobstore
+                    .keep_system_copy(kind, tenant.as_str(), version, Some(&record))
                     .await;
                 Ok(Some((record, secret)))
             }
@@ -79,7 +90,9 @@ impl Ingest {
         record: &T,
     ) -> Result<(), Error> {
         let version = self.objects.system_put(kind, id, None, record).await?;
-        self.keep_copy(kind, id, version, Some(record)).await;
+        self.jobstore
+            .keep_system_copy(kind, id, version, Some(record))
+            .await;
         Ok(())
     }
 
@@ -102,7 +115,9 @@ impl Ingest {
                 .await
             {
                 Ok(version) => {
-                    self.keep_copy(kind, id, version, Some(&record)).await;
+                    self.jobstore
+                        .keep_system_copy(kind, id, version, Some(&record))
+                        .await;
                     return Ok(Some(record));
                 }
                 Err(ObjectsError::Conflict { .. }) => {}
@@ -138,54 +153,15 @@ impl Ingest {
             self.objects.system_list(kind, tenant.as_str()).await?;
         let version = rows.iter().map(|(_, version, _)| version).sum();
         let records: Vec<_> = rows.into_iter().map(|(_, _, record)| record).collect();
-        self.keep_copy(
-            ENDPOINTS_OF_TENANT,
-            tenant.as_str(),
-            version,
-            Some(&records),
-        )
-        .await;
+        self.jobstore
+            .keep_system_copy(
+                ENDPOINTS_OF_TENANT,
+                tenant.as_str(),
+                version,
+                Some(&records),
+            )
+            .await;
         Ok(())
-    }
-
-    async fn through_copy<T: Serialize + DeserializeOwned>(
-        &self,
-        kind: &str,
-        id: &str,
-    ) -> Result<Option<T>, Error> {
-        // Without Redis the bucket is read; a copy that this version cannot read is as good as none.
-        let copied = self.jobstore.cached_system(kind, id).await.ok().flatten();
-        match copied.map(|copy| copy.json.map(|json| serde_json::from_str(&json))) {
-            Some(None) => return Ok(None),
-            Some(Some(Ok(record))) => return Ok(Some(record)),
-            Some(Some(Err(_))) | None => {}
-        }
-        let found: Option<(u64, T)> = self.objects.system_get(kind, id).await?;
-        let (version, record) = found.map_or((0, None), |(version, one)| (version, Some(one)));
-        self.keep_copy(kind, id, version, record.as_ref()).await;
-        Ok(record)
-    }
-
-    /// Keeps a copy as far as it can: without one the bucket is read again.
-    async fn keep_copy<T: Serialize>(
-        &self,
-        kind: &str,
-        id: &str,
-        version: u64,
-        record: Option<&T>,
-    ) {
-        let json = record.and_then(|record| serde_json::to_string(record).ok());
-        if let Err(error) = self
-            .jobstore
-            .cache_system(kind, id, version, json.as_deref())
-            .await
-        {
-            tracing::debug!(
-                kind,
-                error = photofinish_runtime::error_chain(&error),
-                "no copy kept"
-            );
-        }
     }
 }
 

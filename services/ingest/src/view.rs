@@ -13,6 +13,7 @@ impl Ingest {
         ViewSettings {
             public_url: &self.config.public_url,
             usd_per_gpu_second: self.config.usd_per_gpu_second,
+            now: Some(self.now()),
         }
     }
 
@@ -27,14 +28,7 @@ impl Ingest {
     /// The job without its items, counted by Redis.
     pub(crate) fn view_of_header(&self, header: &Header) -> Job {
         let mut job = Job::without_outputs(&header.job, self.view_settings());
-        let counts = header.counts;
-        job.progress = Progress {
-            items_total: counts.total,
-            items_done: counts.stored,
-            items_failed: counts.failed,
-            ratio: f64::from(counts.stored) / f64::from(counts.total.max(1)),
-            eta_s: None,
-        };
+        job.progress = Progress::of(&header.job, header.counts, Some(self.now()));
         job
     }
 

@@ -34,6 +34,8 @@ struct Entry {
     told: Option<Instant>,
     /// The sequence of the event that waits, and since when.
     carrier: Option<(u64, Instant)>,
+    /// The sequence of the event that was told last: a copy of it has nothing to tell.
+    last: Option<u64>,
     newest: Option<JobEvent>,
     changed: BTreeSet<ItemIndex>,
 }
@@ -67,6 +69,9 @@ impl Gate {
             }
         }
         let entry = jobs.entry(key).or_default();
+        if entry.last == Some(event.sequence) {
+            return Pace::Merged;
+        }
         entry.take_in(event);
         let since = entry.told.map(|told| now.saturating_duration_since(told));
         let left = since.map_or(Duration::ZERO, |since| self.interval.saturating_sub(since));
@@ -88,6 +93,7 @@ impl Gate {
     pub(crate) fn give_back(&self, event: &JobEvent) {
         if let Some(entry) = self.lock().get_mut(&(event.job.clone(), event.run)) {
             entry.take_in(event);
+            entry.last = None;
         }
     }
 
@@ -118,6 +124,7 @@ impl Entry {
         let newest = self.newest.take().unwrap_or_else(|| event.clone());
         let changed = std::mem::take(&mut self.changed);
         self.told = Some(now);
+        self.last = Some(event.sequence);
         self.carrier = None;
         JobEvent {
             changed: changed.into_iter().take(CHANGED_MAX).collect(),
@@ -166,6 +173,21 @@ mod tests {
         assert_eq!(told, Pace::Now(progress(4, &[1, 2, 3])));
         let next = gate.ask(&progress(5, &[4]), start + SECOND * 3);
         assert_eq!(next, Pace::Now(progress(5, &[4])));
+    }
+
+    #[test]
+    fn a_copy_of_a_carrier_has_nothing_to_tell() {
+        let gate = Gate::new(SECOND, 10);
+        let start = Instant::now();
+        assert!(matches!(gate.ask(&progress(1, &[0]), start), Pace::Now(_)));
+        assert_eq!(gate.ask(&progress(1, &[0]), start), Pace::Merged);
+        let carrier = progress(2, &[1]);
+        for _ in 0..2 {
+            assert!(matches!(gate.ask(&carrier, start), Pace::Later(_)));
+        }
+        let later = start + SECOND;
+        assert_eq!(gate.ask(&carrier, later), Pace::Now(progress(2, &[1])));
+        assert_eq!(gate.ask(&carrier, later), Pace::Merged);
     }
 
     #[test]

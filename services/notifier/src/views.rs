@@ -70,6 +70,7 @@ impl Notifier {
         let settings = ViewSettings {
             public_url: &self.config.public_url,
             usd_per_gpu_second: self.config.usd_per_gpu_second,
+            now: Some(self.clock.now()),
         };
         if !event.is_final() || snapshot.items.len() > OUTPUTS_IN_EVENT_MAX {
             return Ok(Job::without_outputs(snapshot, settings));

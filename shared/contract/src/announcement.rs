@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AnnouncementKind {
-    /// The worker has taken the job.
+    /// The worker has taken the job; nothing is made yet.
     Started,
-    /// One more output is ready, or one more item failed.
+    /// One more output is ready, one more item failed, or one more is begun.
     Ready,
     /// The worker has pushed outputs itself.
     Rescued,
@@ -59,6 +59,9 @@ pub struct Announcement {
     /// Items that failed.
     #[serde(default)]
     pub errors: Vec<ItemError>,
+    /// Items that it is at: suspects, should it not be heard any more.
+    #[serde(default)]
+    pub rendering: Vec<ItemIndex>,
     /// What it cost so far.
     #[serde(default)]
     pub spent: Spent,

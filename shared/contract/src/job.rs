@@ -1,11 +1,13 @@
 //! The job as a client reads it.
 
 use jiff::Timestamp;
+use photofinish_model::estimate::eta;
 use photofinish_model::{
-    Fault, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Operation, Priority,
+    Counts, Fault, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Operation, Priority,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// Outputs are always MP4.
 pub const OUTPUT_CONTENT_TYPE: &str = "video/mp4";
@@ -119,18 +121,40 @@ pub struct ViewSettings<'a> {
     pub public_url: &'a str,
     /// US dollars per second of GPU; none: no estimate.
     pub usd_per_gpu_second: Option<f64>,
+    /// The time of day, for how long the job will take yet; none: that is not told.
+    pub now: Option<Timestamp>,
+}
+
+impl Progress {
+    /// How far a job is with its items counted so; `model::estimate::eta` says how long yet. That
+    /// is not known while it waits for its first worker.
+    pub fn of(snapshot: &JobSnapshot, counts: Counts, now: Option<Timestamp>) -> Self {
+        let running = match snapshot.status {
+            JobStatus::Running => now.zip(snapshot.started_at),
+            JobStatus::Accepted
+            | JobStatus::Completed
+            | JobStatus::Failed
+            | JobStatus::Cancelled => None,
+        };
+        let eta = running.and_then(|(now, started_at)| {
+            let elapsed = now.duration_since(started_at);
+            let elapsed = Duration::try_from(elapsed).unwrap_or_default();
+            eta(snapshot.forecast, counts.pending(), elapsed)
+        });
+        Self {
+            items_total: counts.total,
+            items_done: counts.stored,
+            items_failed: counts.failed,
+            ratio: f64::from(counts.stored) / f64::from(counts.total.max(1)),
+            eta_s: eta.map(|eta| (eta.as_secs_f64() * 10.0).round() / 10.0),
+        }
+    }
 }
 
 impl Job {
     /// The job without its outputs.
     pub fn without_outputs(snapshot: &JobSnapshot, settings: ViewSettings<'_>) -> Self {
-        let counts = snapshot.counts();
         let base = format!("{}/v1/jobs/{}", settings.public_url, snapshot.job);
-        let ratio = if counts.total == 0 {
-            0.0
-        } else {
-            f64::from(counts.stored) / f64::from(counts.total)
-        };
         Self {
             id: snapshot.job.clone(),
             run: snapshot.run,
@@ -141,13 +165,7 @@ impl Job {
             started_at: snapshot.started_at,
             finished_at: snapshot.finished_at,
             deadline_at: snapshot.deadline_at,
-            progress: Progress {
-                items_total: counts.total,
-                items_done: counts.stored,
-                items_failed: counts.failed,
-                ratio,
-                eta_s: None,
-            },
+            progress: Progress::of(snapshot, snapshot.counts(), settings.now),
             outputs: None,
             error: snapshot.error.clone(),
             usage: JobUsage {
@@ -156,10 +174,13 @@ impl Job {
                 attempts: snapshot.usage.attempts,
                 parts: snapshot.parts,
                 rescued: snapshot.usage.rescued,
-                cost_estimate: settings.usd_per_gpu_second.map(|price| Cost {
-                    amount: price * snapshot.usage.gpu_seconds,
-                    currency: "USD".to_owned(),
-                }),
+                cost_estimate: snapshot
+                    .usage
+                    .cost_estimate(settings.usd_per_gpu_second)
+                    .map(|amount| Cost {
+                        amount,
+                        currency: "USD".to_owned(),
+                    }),
             },
             metadata: snapshot.metadata.clone(),
             links: Links {

@@ -9,6 +9,7 @@
 
 pub mod announcement;
 pub mod attempt_input;
+pub mod doctor;
 pub mod event;
 pub mod job;
 pub mod messages;

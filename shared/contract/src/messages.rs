@@ -1,10 +1,12 @@
 //! The messages between our own services. Small on purpose: ids, counts and decisions; what is
 //! large lies in the bucket. Unknown fields are ignored, new ones have defaults.
 
-use crate::announcement::Announcement;
+use crate::announcement::{Announcement, ItemError};
 use crate::event::EventType;
 use crate::request::JobRequest;
 use jiff::Timestamp;
+use photofinish_model::estimate::Rate;
+use photofinish_model::part::Part;
 use photofinish_model::{
     AttemptRef, Fault, ItemIndex, JobId, Nonce, Operation, Priority, RunPodId, Tenant,
 };
@@ -33,6 +35,10 @@ pub struct JobAccepted {
     pub body_sha256: String,
     /// The request, or where it lies.
     pub request: RequestRef,
+    /// What its work was estimated with when it was admitted: it is planned with the same, so that
+    /// the client was told the truth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// A request, in the message or in the bucket: messages stay under 64 KiB.
@@ -74,6 +80,14 @@ pub enum Command {
     },
     /// The run's deadline has passed.
     Deadline,
+    /// A worker has items that fail in every attempt, and goes on with the others: a job that is
+    /// to fail as a whole need not wait for them.
+    ItemsFailed {
+        /// The attempt.
+        attempt: Box<AttemptRef>,
+        /// What failed for good.
+        errors: Vec<ItemError>,
+    },
     /// A message of the run was parked: the run ends with this fault.
     Abandon {
         /// Why.
@@ -96,6 +110,9 @@ pub struct PartReady {
     pub attempt: u16,
     /// How urgently.
     pub priority: Priority,
+    /// The part as it stood when this was published, for the case that Redis loses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<Part>>,
 }
 
 /// An attempt to be watched (`fetcher.watch`); it turns with its `watch` state.
@@ -115,6 +132,12 @@ pub struct PartSubmitted {
     pub submitted_at: Timestamp,
     /// Seconds of execution after which RunPod ends it.
     pub budget_s: f64,
+    /// An item that fails for good ends the job: it is told of at once.
+    #[serde(default)]
+    pub fails_at_once: bool,
+    /// The part as it stood when this was published, for the case that Redis loses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<Part>>,
     /// What earlier turns have learnt.
     #[serde(default)]
     pub watch: WatchState,
@@ -135,6 +158,15 @@ pub struct WatchState {
     /// Outputs that came by rescue.
     #[serde(default)]
     pub rescued: u32,
+    /// Its worker's signals come, so polls may be rare.
+    #[serde(default)]
+    pub signalled: bool,
+    /// Items that the worker was at when it was last heard.
+    #[serde(default)]
+    pub rendering: Vec<ItemIndex>,
+    /// The dispatcher was told of items that fail in every attempt.
+    #[serde(default)]
+    pub told_failed: bool,
 }
 
 /// An attempt that is over (`dispatcher.outcome`).
@@ -147,9 +179,21 @@ pub struct PartFinished {
     /// How it ended.
     pub end: AttemptEnd,
     /// Items that failed on the worker.
-    pub errors: Vec<crate::announcement::ItemError>,
+    pub errors: Vec<ItemError>,
     /// What it cost.
     pub usage: AttemptUsage,
+    /// RunPod's worker, if one was seen.
+    #[serde(default)]
+    pub worker_id: Option<String>,
+    /// The places of the items that the attempt was given; empty: not known.
+    #[serde(default)]
+    pub items: Vec<ItemIndex>,
+    /// Items that the worker was at when it was last heard.
+    #[serde(default)]
+    pub suspects: Vec<ItemIndex>,
+    /// The part as it stood when the attempt was submitted, for the case that Redis loses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<Part>>,
 }
 
 /// How an attempt ended.

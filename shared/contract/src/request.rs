@@ -5,6 +5,7 @@ mod parse;
 
 pub use parse::{RequestFault, parse};
 
+use photofinish_model::plan::ItemWork;
 use photofinish_model::{OnItemError, Operation, Priority};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -241,6 +242,25 @@ impl JobRequest {
         match &self.task {
             Task::Img2vid(task) => task.on_item_error,
             Task::Caption(_) | Task::Addaudio(_) => OnItemError::Fail,
+        }
+    }
+
+    /// The work in each item, in order. What is in a video nobody knows before it is fetched.
+    pub fn works(&self) -> Vec<ItemWork> {
+        match &self.task {
+            Task::Img2vid(task) => (0..)
+                .zip(&task.images)
+                .map(|(index, image)| ItemWork {
+                    index,
+                    frames: frame_count(image.duration_s, task.frame_rate),
+                    frame_pixels: task.width.saturating_mul(task.height),
+                })
+                .collect(),
+            Task::Caption(_) | Task::Addaudio(_) => vec![ItemWork {
+                index: 0,
+                frames: 0,
+                frame_pixels: 0,
+            }],
         }
     }
 

@@ -245,6 +245,8 @@ pub(crate) fn read_header(fields: HeaderFields) -> Result<Option<Header>, JobSto
         job.usage.linger_s += cost.linger_s;
         job.usage.attempts += cost.attempts;
         job.usage.rescued += cost.rescued;
+        job.usage.cost_usd += cost.cost_usd;
+        job.usage.priced_s += cost.priced_s;
     }
     Ok(Some(Header {
         job,

@@ -19,6 +19,8 @@ pub enum Key<'a> {
     Usage(&'a JobId),
     /// Hash: `{run}.{part}` → the part's state as JSON, made by the caller.
     Parts(&'a JobId),
+    /// Hash: id of an upload in parts → what it is, as JSON.
+    Uploads(&'a JobId),
     /// Sorted set: jobs of a tenant by the milliseconds of their creation.
     JobsOf(&'a Tenant),
     /// Set: `{job}/{run}` of every run in flight.
@@ -39,6 +41,10 @@ pub enum Key<'a> {
     Marks(&'a str),
     /// Hash: priority → the lane that was served last.
     Served(&'a str),
+    /// Hash: holder or attempt in a slot → the lane that it was granted for.
+    SlotLanes(&'a str),
+    /// Hash: operation → what its work takes and the samples behind it, as JSON.
+    Estimates,
     /// String: `{turn}:{turn id}`, the newest that was received.
     Turn(&'a str),
     /// Hash: `doc`, `status`, and `a{n}` → the nth attempt as JSON.
@@ -67,13 +73,13 @@ pub enum Lifetime {
 /// Example keys with their lifetimes, for documents and tests.
 pub const LIFETIMES: &[(&str, Lifetime)] = &[
     (
-        "{job}:head, items, stored, failed, usage, parts",
+        "{job}:head, items, stored, failed, usage, parts, uploads",
         Lifetime::Job,
     ),
     ("{tenant:…}:jobs", Lifetime::Job),
-    ("{flight}, {deadlines}", Lifetime::Endless),
+    ("{flight}, {deadlines}, {estimates}", Lifetime::Endless),
     (
-        "{endpoint:…}:epoch, slots, grants, count, waiting, marks, served",
+        "{endpoint:…}:epoch, slots, grants, count, waiting, marks, served, lanes",
         Lifetime::Endless,
     ),
     ("{turn:…}", Lifetime::Turn),
@@ -91,6 +97,7 @@ impl Key<'_> {
             Self::Failed(job) => format!("{prefix}{{{job}}}:failed"),
             Self::Usage(job) => format!("{prefix}{{{job}}}:usage"),
             Self::Parts(job) => format!("{prefix}{{{job}}}:parts"),
+            Self::Uploads(job) => format!("{prefix}{{{job}}}:uploads"),
             Self::JobsOf(tenant) => format!("{prefix}{{tenant:{tenant}}}:jobs"),
             Self::InFlight => format!("{prefix}{{flight}}"),
             Self::Deadlines => format!("{prefix}{{deadlines}}"),
@@ -101,6 +108,8 @@ impl Key<'_> {
             Self::Waiting(endpoint) => format!("{prefix}{{endpoint:{endpoint}}}:waiting"),
             Self::Marks(endpoint) => format!("{prefix}{{endpoint:{endpoint}}}:marks"),
             Self::Served(endpoint) => format!("{prefix}{{endpoint:{endpoint}}}:served"),
+            Self::SlotLanes(endpoint) => format!("{prefix}{{endpoint:{endpoint}}}:lanes"),
+            Self::Estimates => format!("{prefix}{{estimates}}"),
             Self::Turn(key) => format!("{prefix}{{turn:{key}}}"),
             Self::Delivery(id) => format!("{prefix}{{{id}}}"),
             Self::DeliveriesOf(tenant) => format!("{prefix}{{tenant:{tenant}}}:deliveries"),
@@ -117,6 +126,7 @@ impl Key<'_> {
             | Self::Failed(_)
             | Self::Usage(_)
             | Self::Parts(_)
+            | Self::Uploads(_)
             | Self::JobsOf(_) => Lifetime::Job,
             Self::InFlight
             | Self::Deadlines
@@ -126,7 +136,9 @@ impl Key<'_> {
             | Self::GrantCount(_)
             | Self::Waiting(_)
             | Self::Marks(_)
-            | Self::Served(_) => Lifetime::Endless,
+            | Self::Served(_)
+            | Self::SlotLanes(_)
+            | Self::Estimates => Lifetime::Endless,
             Self::Turn(_) => Lifetime::Turn,
             Self::Delivery(_) | Self::DeliveriesOf(_) => Lifetime::Delivery,
             Self::System(..) => Lifetime::Copy,
@@ -148,6 +160,7 @@ mod tests {
             Key::Failed(&job),
             Key::Usage(&job),
             Key::Parts(&job),
+            Key::Uploads(&job),
         ];
         for key in keys {
             assert!(

@@ -17,6 +17,7 @@ pub mod config;
 mod deadlines;
 mod deliveries;
 mod error;
+mod estimates;
 mod jobs;
 mod keys;
 mod list;
@@ -26,17 +27,20 @@ mod slots;
 mod store;
 mod system;
 mod turns;
+mod uploads;
 
 pub use deliveries::{
     AttemptLog, AttemptTiming, DeliveryFilter, DeliveryRecord, DeliveryView, Recorded,
 };
 pub use error::{Class, JobStoreError};
+pub use estimates::Estimates;
 pub use jobs::{Created, Finished, Header};
 pub use keys::{Key, LIFETIMES, Lifetime};
 pub use list::{ListFilter, Page};
 pub use parts::Swap;
 pub use settle::{Settle, Started, Wanted};
-pub use slots::{Grant, GrantAsk, LaneGrant, Slot, SlotKind};
+pub use slots::{Grant, GrantAsk, LaneGrant, Slot, SlotFor, SlotKind};
 pub use store::{JobStore, Settings};
 pub use system::CachedRecord;
 pub use turns::Turn;
+pub use uploads::KeptUpload;

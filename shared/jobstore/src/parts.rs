@@ -7,7 +7,9 @@ use photofinish_model::JobId;
 use redis::Script;
 use std::sync::LazyLock;
 
-static CAS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/part_cas.lua")));
+/// Replaces a field of a hash against what was read.
+pub(crate) static CAS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/cas.lua")));
 
 /// Whether a part's state was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,12 @@
 //!
 //! A grant is provisional and ends by itself; an attempt that was bound to it stays counted until
 //! it is freed, also when nobody has renewed it: then it is asked for, not forgotten.
+//!
+//! Whose turn: the most urgent priority, its lanes one after the other; every tenth grant goes to
+//! the lane that has waited longest, of any priority. A lane that has all the slots it may have is
+//! passed over. What a grant costs depends on the lanes and slots there are, not on what waits.
+//! An attempt that is counted again after Redis was emptied has no lane any more: it counts for the
+//! endpoint and not against its tenant.
 
 use crate::keys::Key;
 use crate::store::millis;
@@ -29,8 +35,21 @@ pub struct GrantAsk {
     pub holder: String,
     /// How long it lasts without an attempt.
     pub ttl: Duration,
-    /// True: pick the lane whose turn it is. False: only the slot is wanted.
-    pub pick_lane: bool,
+    /// For whom it is.
+    pub slot_for: SlotFor,
+    /// Slots of the endpoint that one lane may have; 0: any number.
+    pub lane_max: u32,
+}
+
+/// For whom a slot is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotFor {
+    /// The lane whose turn it is.
+    Next,
+    /// This lane, if it may have one more; else the answer is [`Grant::Full`].
+    Lane(u16),
+    /// No lane: it counts for the endpoint alone.
+    Nobody,
 }
 
 /// The answer to an ask.
@@ -42,7 +61,7 @@ pub enum Grant {
         /// Where to take the part from.
         lane: Option<LaneGrant>,
     },
-    /// No lane waits.
+    /// No lane waits that may have one more slot.
     NoLane,
     /// As many attempts are in flight as may be.
     Full,
@@ -97,6 +116,7 @@ impl JobStore {
             Key::Waiting(endpoint),
             Key::Marks(endpoint),
             Key::Served(endpoint),
+            Key::SlotLanes(endpoint),
         ];
         let answer: Vec<redis::Value> = self
             .script("grant a slot", &GRANT, &keys, |call| {
@@ -105,7 +125,12 @@ impl JobStore {
                     .arg(&ask.holder)
                     .arg(millis(ask.ttl));
                 call.arg(millis(self.epoch_age_min))
-                    .arg(u8::from(ask.pick_lane));
+                    .arg(match ask.slot_for {
+                        SlotFor::Next => "next".to_owned(),
+                        SlotFor::Lane(lane) => lane.to_string(),
+                        SlotFor::Nobody => String::new(),
+                    })
+                    .arg(ask.lane_max);
                 for priority in Priority::ALL {
                     call.arg(priority.as_str());
                 }
@@ -148,7 +173,11 @@ impl JobStore {
         attempt: &str,
         ttl: Duration,
     ) -> Result<bool, JobStoreError> {
-        let keys = [Key::Slots(endpoint), Key::Grants(endpoint)];
+        let keys = [
+            Key::Slots(endpoint),
+            Key::Grants(endpoint),
+            Key::SlotLanes(endpoint),
+        ];
         self.script("bind a slot", &BIND, &keys, |call| {
             call.arg(holder).arg(attempt).arg(millis(ttl));
         })
@@ -170,6 +199,7 @@ impl JobStore {
         let mut pipe = redis::pipe();
         pipe.zrem(self.key(Key::Slots(endpoint)), name).ignore();
         pipe.zrem(self.key(Key::Grants(endpoint)), name).ignore();
+        pipe.hdel(self.key(Key::SlotLanes(endpoint)), name).ignore();
         self.pipe("free a slot", &pipe).await
     }
 

@@ -5,6 +5,8 @@ use crate::keys::Key;
 use crate::store::millis;
 use crate::{JobStore, JobStoreError};
 use redis::Script;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -62,5 +64,52 @@ impl JobStore {
             call.arg(version).arg(json.unwrap_or_default()).arg(ttl);
         })
         .await
+    }
+
+    /// A record through its copy; `read` gives it with its version from the bucket, and is asked
+    /// when no fresh copy is there, when this version of us cannot read it, or when Redis is away.
+    pub async fn system_through_copy<T, E>(
+        &self,
+        kind: &str,
+        id: &str,
+        read: impl AsyncFnOnce() -> Result<Option<(u64, T)>, E>,
+    ) -> Result<Option<T>, E>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let copied = match self.cached_system(kind, id).await {
+            Ok(copied) => copied,
+            Err(error) => {
+                tracing::debug!(kind, id, %error, "no copies: the bucket is read");
+                return Ok(read().await?.map(|(_, record)| record));
+            }
+        };
+        match copied.map(|copy| copy.json.map(|json| serde_json::from_str(&json))) {
+            Some(None) => return Ok(None),
+            Some(Some(Ok(record))) => return Ok(Some(record)),
+            Some(Some(Err(_))) | None => {}
+        }
+        let found = read().await?;
+        let (version, record) = found.map_or((0, None), |(version, one)| (version, Some(one)));
+        self.keep_system_copy(kind, id, version, record.as_ref())
+            .await;
+        Ok(record)
+    }
+
+    /// Keeps a copy, if it can: without it the bucket is read again.
+    pub async fn keep_system_copy<T: Serialize>(
+        &self,
+        kind: &str,
+        id: &str,
+        version: u64,
+        record: Option<&T>,
+    ) {
+        let Ok(json) = record.map(serde_json::to_string).transpose() else {
+            return;
+        };
+        let kept = self.cache_system(kind, id, version, json.as_deref()).await;
+        if let Err(error) = kept {
+            tracing::debug!(kind, id, %error, "keep a copy");
+        }
     }
 }

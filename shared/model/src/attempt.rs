@@ -19,7 +19,7 @@ pub struct WatchPolicy {
     pub queued_poll_max: Duration,
     /// The pause between polls while it runs and no signal has come.
     pub running_poll: Duration,
-    /// The pause while it runs and signals come.
+    /// The pause since the last signal, while it runs and signals come.
     pub signalled_poll: Duration,
     /// An attempt that waits longer is taken back and submitted afresh.
     pub queue_wait_max: Duration,
@@ -37,7 +37,7 @@ impl Default for WatchPolicy {
             queued_poll: Duration::from_secs(2),
             queued_poll_max: Duration::from_secs(16),
             running_poll: Duration::from_secs(1),
-            signalled_poll: Duration::from_secs(16),
+            signalled_poll: Duration::from_secs(32),
             queue_wait_max: Duration::from_secs(3600),
             run_unknown: Duration::from_secs(60),
             pulls_max: 20,
@@ -171,7 +171,8 @@ pub enum Event {
     Restarted,
     /// The rescue prefix was looked through: these lie there.
     RescueListed(BTreeSet<ItemIndex>),
-    /// The run is over.
+    /// The run is over. An attempt whose submit was not answered is watched for its while all the
+    /// same: it is cancelled as soon as its worker tells its id.
     RunOver,
     /// Time has passed.
     Tick,
@@ -273,6 +274,8 @@ impl Watch {
             }
             Event::Restarted => next.restarted(&mut commands),
             Event::RescueListed(found) => next.rescue_listed(found, &mut commands),
+            // Its id may still be learnt from its worker, and what runs on costs money.
+            Event::RunOver if !self.known => next.tick(ctx, &mut commands),
             Event::RunOver => {
                 commands.push(Command::Cancel);
                 next.over(End::RunOver, &mut commands);

@@ -104,6 +104,8 @@ codes! {
     RenderFailed => "render_failed",
     /// Encoding took longer than its limit.
     RenderTimeout => "render_timeout",
+    /// The output is larger than the limit.
+    OutputTooLarge => "output_too_large",
     /// The worker's RunPod job is none of ours.
     UnsupportedInput => "unsupported_input",
     /// The worker was told to stop.

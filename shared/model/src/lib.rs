@@ -14,6 +14,8 @@
 pub mod attempt;
 mod code;
 pub mod delivery;
+pub mod endpoint;
+pub mod estimate;
 mod ids;
 mod item;
 mod operation;

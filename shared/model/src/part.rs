@@ -3,7 +3,14 @@
 //! The dispatcher alone steps it, by compare-and-swap on the stored [`Part`]. A step that is
 //! repeated gives the same state and says again what is owed, so a crash between storing and
 //! acting swallows nothing.
+//!
+//! An attempt is given the items that are under no suspicion, together. A worker that crashed has
+//! *suspects*: what it was rendering when it was last heard, or, when nothing is known of that,
+//! all that it had left. Suspects alone spend a try; those that were named run one by one from
+//! then on, the others once they have but one try left. So an item never fails for a worker that
+//! another one has killed, and every crash brings the end nearer.
 
+mod blame;
 mod steps;
 
 use self::steps::Over;
@@ -55,6 +62,51 @@ pub struct Part {
     /// repeated: the process that decided it may have died before it did it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<ItemIndex, Fault>,
+    /// Open items that run alone: a worker may have died of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub alone: BTreeSet<ItemIndex>,
+    /// What the attempt in flight was given; empty in a record that does not know: all of `open`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub posted: BTreeSet<ItemIndex>,
+    /// RunPod's endpoint of the attempt in flight or of the last one; none: nobody has noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// How its last attempts ended that cost a try, oldest first, at most [`ENDS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<Ending>,
+}
+
+/// Ends of attempts that a part remembers.
+pub const ENDS_MAX: usize = 12;
+
+/// How an attempt ended that cost a try: the evidence when an item is given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The attempt.
+    pub attempt: u16,
+    /// RunPod's endpoint.
+    pub endpoint: String,
+    /// RunPod's worker, if one was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// What was said of its end.
+    pub said: String,
+    /// Items that spent a try on it.
+    pub spent: BTreeSet<ItemIndex>,
+}
+
+/// What the end of an attempt means for its items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The worker gave its result: what is missing has had its try.
+    Returned,
+    /// The worker died: only what may have killed it has had a try.
+    Crashed {
+        /// What it was rendering when it was last heard; empty: nobody knows.
+        suspects: BTreeSet<ItemIndex>,
+    },
+    /// It never ran: nothing is spent.
+    Void,
 }
 
 /// Where a part stands.
@@ -88,16 +140,25 @@ pub enum Event {
         attempt: u16,
         /// A fresh fencing token.
         nonce: Nonce,
+        /// RunPod's endpoint of that slot.
+        endpoint: String,
+        /// Items of the run that are settled by now: what an earlier attempt stored late needs no
+        /// other.
+        settled: BTreeSet<ItemIndex>,
     },
     /// RunPod has certainly not taken it.
     Refused {
         /// The token it was posted under.
         nonce: Nonce,
+        /// RunPod's endpoint it was posted to.
+        endpoint: String,
     },
     /// RunPod has taken it, or nobody knows (`runpod_id` none).
     Submitted {
         /// The token it was posted under.
         nonce: Nonce,
+        /// RunPod's endpoint it was posted to.
+        endpoint: String,
         /// RunPod's id.
         runpod_id: Option<RunPodId>,
     },
@@ -107,8 +168,12 @@ pub enum Event {
         attempt: u16,
         /// Its token.
         nonce: Nonce,
+        /// RunPod's endpoint.
+        endpoint: String,
         /// RunPod's id, if known.
         runpod_id: Option<RunPodId>,
+        /// What it was given.
+        items: BTreeSet<ItemIndex>,
     },
     /// The watch reports that an attempt is over.
     Ended {
@@ -116,8 +181,16 @@ pub enum Event {
         attempt: u16,
         /// The attempt's token.
         nonce: Nonce,
-        /// Whether it counts against the items' attempts.
-        spent: bool,
+        /// RunPod's endpoint.
+        endpoint: String,
+        /// RunPod's worker, if one was seen.
+        worker: Option<String>,
+        /// What was said of its end.
+        said: String,
+        /// What it means.
+        outcome: Outcome,
+        /// What it was given; empty: the report does not say.
+        items: BTreeSet<ItemIndex>,
         /// Items of the run that are settled by now.
         settled: BTreeSet<ItemIndex>,
         /// Items that failed on the worker; `true`: another attempt would fail in the same way.
@@ -141,6 +214,8 @@ pub enum Command {
     Watch {
         /// Its token.
         nonce: Nonce,
+        /// RunPod's endpoint; none: the record does not know.
+        endpoint: Option<String>,
         /// RunPod's id, if known.
         runpod_id: Option<RunPodId>,
         /// Its items.
@@ -164,6 +239,8 @@ pub enum Command {
     FreeSlot {
         /// The token.
         nonce: Nonce,
+        /// RunPod's endpoint; none: the record does not know.
+        endpoint: Option<String>,
     },
     /// A slot was granted and nothing uses it.
     ReturnGrant,
@@ -171,6 +248,8 @@ pub enum Command {
     CancelAttempt {
         /// RunPod's id.
         runpod_id: RunPodId,
+        /// RunPod's endpoint; none: the record does not know.
+        endpoint: Option<String>,
     },
 }
 
@@ -213,11 +292,35 @@ impl Part {
             attempt: 1,
             phase,
             failed: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            posted: BTreeSet::new(),
+            endpoint: None,
+            ends: Vec::new(),
         }
     }
 
+    /// What messages carry, so that a part whose record was lost with Redis keeps its tries and
+    /// its suspicions. What has failed is on record in the bucket.
+    #[must_use]
+    pub fn carried(&self) -> Self {
+        Self {
+            failed: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// What the attempt in flight was given.
     fn items(&self) -> Vec<ItemIndex> {
-        self.open.keys().copied().collect()
+        let given = |index: &&ItemIndex| self.posted.is_empty() || self.posted.contains(index);
+        self.open.keys().filter(given).copied().collect()
+    }
+
+    /// The nonce of the attempt that is posted or in flight.
+    pub fn nonce(&self) -> Option<&Nonce> {
+        match &self.phase {
+            Phase::Submitting { nonce } | Phase::InFlight { nonce, .. } => Some(nonce),
+            Phase::Waiting | Phase::Done => None,
+        }
     }
 
     /// What the state alone obliges us to; a redelivery or a slow scan does it again.
@@ -227,42 +330,62 @@ impl Part {
                 attempt: self.attempt,
                 after: Duration::ZERO,
             }),
-            Phase::Submitting { nonce } => Some(Command::Watch {
-                nonce: nonce.clone(),
-                runpod_id: None,
-                items: self.items(),
-            }),
-            Phase::InFlight { nonce, runpod_id } => Some(Command::Watch {
-                nonce: nonce.clone(),
-                runpod_id: runpod_id.clone(),
-                items: self.items(),
-            }),
+            Phase::Submitting { nonce } => Some(self.watch(nonce, None)),
+            Phase::InFlight { nonce, runpod_id } => Some(self.watch(nonce, runpod_id.as_ref())),
             Phase::Done => None,
+        }
+    }
+
+    fn watch(&self, nonce: &Nonce, runpod_id: Option<&RunPodId>) -> Command {
+        Command::Watch {
+            nonce: nonce.clone(),
+            endpoint: self.endpoint.clone(),
+            runpod_id: runpod_id.cloned(),
+            items: self.items(),
         }
     }
 
     /// Decides what an event means.
     pub fn step(&self, event: &Event, ctx: &Ctx) -> Step {
         match event {
-            Event::Granted { attempt, nonce } => self.granted(*attempt, nonce),
-            Event::Refused { nonce } => self.refused(nonce),
-            Event::Submitted { nonce, runpod_id } => self.submitted(nonce, runpod_id.as_ref()),
+            Event::Granted {
+                attempt,
+                nonce,
+                endpoint,
+                settled,
+            } => self.granted(*attempt, nonce, endpoint, settled),
+            Event::Refused { nonce, endpoint } => self.refused(nonce, endpoint),
+            Event::Submitted {
+                nonce,
+                endpoint,
+                runpod_id,
+            } => self.submitted(nonce, endpoint, runpod_id.as_ref()),
             Event::Watched {
                 attempt,
                 nonce,
+                endpoint,
                 runpod_id,
-            } => self.watched(*attempt, nonce, runpod_id.as_ref()),
+                items,
+            } => self.watched(*attempt, nonce, endpoint, runpod_id.as_ref(), items),
             Event::Ended {
                 attempt,
                 nonce,
-                spent,
+                endpoint,
+                worker,
+                said,
+                outcome,
+                items,
                 settled,
                 faults,
             } => {
                 let over = Over {
                     attempt: *attempt,
                     nonce,
-                    spent: *spent,
+                    endpoint,
+                    worker: worker.as_deref(),
+                    said,
+                    outcome,
+                    items,
                     settled,
                     faults,
                 };

@@ -1,5 +1,6 @@
 //! A job in one run, whole: what a status shows, what `end-{run}` keeps, what Redis is rebuilt to.
 
+use crate::estimate::Forecast;
 use crate::{Fault, ItemRow, ItemState, JobId, Operation, Priority, Tenant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,24 @@ pub struct Usage {
     pub attempts: u32,
     /// Outputs that came by rescue.
     pub rescued: u32,
+    /// What the attempts cost whose endpoint had a price then, in US dollars.
+    #[serde(default)]
+    pub cost_usd: f64,
+    /// The GPU seconds that `cost_usd` is for.
+    #[serde(default)]
+    pub priced_s: f64,
+}
+
+impl Usage {
+    /// What is known and may be told of the cost in US dollars: each attempt at the price of its
+    /// time, and what had none at `usd_per_second`. `None`: nothing had a price.
+    pub fn cost_estimate(&self, usd_per_second: Option<f64>) -> Option<f64> {
+        let unpriced = (self.gpu_seconds - self.priced_s).max(0.0);
+        match usd_per_second {
+            Some(price) => Some(self.cost_usd + price * unpriced),
+            None => (self.priced_s > 0.0).then_some(self.cost_usd),
+        }
+    }
 }
 
 /// Items by where they stand.
@@ -117,6 +136,9 @@ pub struct JobSnapshot {
     pub items: Vec<ItemRow>,
     /// Parts of the plan.
     pub parts: u16,
+    /// What the run was expected to take when it was planned.
+    #[serde(default)]
+    pub forecast: Forecast,
     /// Why it failed.
     pub error: Option<Fault>,
     /// What it has cost.

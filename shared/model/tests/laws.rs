@@ -7,172 +7,24 @@
     reason = "helpers of tests"
 )]
 
+#[path = "laws/endpoints.rs"]
+mod endpoints;
+#[path = "laws/parts.rs"]
+mod parts;
+
 use jiff::{SignedDuration, Timestamp};
 use photofinish_model::{
-    Code, Fault, ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Nonce, OnItemError,
+    Code, Fault, ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, OnItemError,
     Operation, OutputSource, Priority, StoredOutput, Usage,
     attempt::{self, Polled, Watch, WatchPolicy},
     delivery::{self, Answer, DeliveryStatus, Next},
-    part::{self, Part, PartPolicy, Phase},
     run::{self, Stop, Verdict},
 };
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const ITEMS: u16 = 5;
-
-// --- parts -------------------------------------------------------------------------------------
-
-fn part_ctx() -> part::Ctx {
-    part::Ctx {
-        policy: PartPolicy::default(),
-        jitter: 0.5,
-    }
-}
-
-fn nonces() -> impl Strategy<Value = Nonce> {
-    (0u128..4).prop_map(Nonce::from_random)
-}
-
-fn faults() -> impl Strategy<Value = BTreeMap<ItemIndex, (Fault, bool)>> {
-    prop::collection::btree_map(
-        0..ITEMS,
-        any::<bool>().prop_map(|permanent| (Fault::new(Code::NotAnImage, "no"), permanent)),
-        0..3,
-    )
-}
-
-fn part_events() -> impl Strategy<Value = part::Event> {
-    prop_oneof![
-        4 => (1u16..6, nonces())
-            .prop_map(|(attempt, nonce)| part::Event::Granted { attempt, nonce }),
-        1 => nonces().prop_map(|nonce| part::Event::Refused { nonce }),
-        4 => (nonces(), any::<bool>()).prop_map(|(nonce, known)| part::Event::Submitted {
-            nonce,
-            runpod_id: known.then(|| "rp-1".parse().unwrap()),
-        }),
-        2 => (1u16..6, nonces(), any::<bool>()).prop_map(|(attempt, nonce, known)| {
-            part::Event::Watched { attempt, nonce, runpod_id: known.then(|| "rp-1".parse().unwrap()) }
-        }),
-        4 => (1u16..6, nonces(), any::<bool>(), prop::collection::btree_set(0..ITEMS, 0..4), faults())
-            .prop_map(|(attempt, nonce, spent, settled, faults)| part::Event::Ended {
-                attempt, nonce, spent, settled, faults,
-            }),
-        1 => Just(part::Event::RunOver),
-    ]
-}
-
-fn nonce_of(part: &Part) -> Option<&Nonce> {
-    match &part.phase {
-        Phase::Submitting { nonce } | Phase::InFlight { nonce, .. } => Some(nonce),
-        Phase::Waiting | Phase::Done => None,
-    }
-}
-
-proptest! {
-    #[test]
-    fn part_is_total_final_alive_and_conserved(
-        events in prop::collection::vec(part_events(), 0..60)
-    ) {
-        let ctx = part_ctx();
-        let mut part = Part::new(0..ITEMS);
-        for event in &events {
-            let step = part.step(event, &ctx);
-            if part.phase == Phase::Done {
-                prop_assert_eq!(&step.next, &part, "final: nothing leaves Done");
-            } else {
-                prop_assert_eq!(step.next.owed().is_none(), step.next.phase == Phase::Done,
-                    "alive: what is not done owes something");
-            }
-            let failed: BTreeSet<ItemIndex> = step.commands.iter().filter_map(|command| match command {
-                part::Command::FailItem { index, .. } => Some(*index),
-                _ => None,
-            }).collect();
-            for index in part.open.keys().filter(|index| !step.next.open.contains_key(index)) {
-                let settled = matches!(event, part::Event::Ended { settled, .. } if settled.contains(index));
-                prop_assert!(settled ^ failed.contains(index),
-                    "conserved: an item leaves as settled or as failed, not both, not neither");
-            }
-            prop_assert!(step.next.open.keys().all(|index| part.open.contains_key(index)));
-            part = step.next;
-        }
-    }
-
-    #[test]
-    fn part_ignores_superseded_attempts(
-        events in prop::collection::vec(part_events(), 0..30), late in part_events(),
-    ) {
-        let ctx = part_ctx();
-        let mut part = Part::new(0..ITEMS);
-        for event in &events { part = part.step(event, &ctx).next; }
-        let stale = match &late {
-            part::Event::Granted { attempt, .. } => *attempt < part.attempt,
-            part::Event::Refused { nonce } | part::Event::Submitted { nonce, .. } =>
-                nonce_of(&part) != Some(nonce),
-            part::Event::Watched { attempt, nonce, .. } | part::Event::Ended { attempt, nonce, .. } =>
-                *attempt < part.attempt && nonce_of(&part) != Some(nonce),
-            part::Event::RunOver => false,
-        };
-        if stale {
-            prop_assert_eq!(part.step(&late, &ctx).next, part);
-        }
-    }
-
-    #[test]
-    fn part_replays_to_the_same_state_and_says_again_what_is_owed(
-        events in prop::collection::vec(part_events(), 0..30), event in part_events(),
-    ) {
-        let ctx = part_ctx();
-        let mut part = Part::new(0..ITEMS);
-        for event in &events { part = part.step(event, &ctx).next; }
-        let once = part.step(&event, &ctx).next;
-        let twice = once.step(&event, &ctx);
-        // Seeing the same message twice while a post is unanswered means that its process died.
-        let died = matches!((&once.phase, &event),
-            (Phase::Submitting { .. }, part::Event::Granted { attempt, .. }) if *attempt == once.attempt);
-        if died {
-            let unknown = matches!(twice.next.phase, Phase::InFlight { runpod_id: None, .. });
-            prop_assert!(unknown);
-        } else {
-            prop_assert_eq!(&twice.next, &once);
-        }
-        if let part::Event::Ended { settled, .. } = &event {
-            for index in once.failed.keys().filter(|index| !settled.contains(index)) {
-                prop_assert!(twice.commands.iter().any(|command|
-                    matches!(command, part::Command::FailItem { index: again, .. } if again == index)),
-                    "item {index} is not failed again: {:?}", twice.commands);
-            }
-        }
-        if let (part::Event::Ended { .. }, Phase::Waiting) = (&event, &once.phase) {
-            prop_assert!(twice.commands.iter().any(|command|
-                matches!(command, part::Command::Queue { .. })), "{:?}", twice.commands);
-        }
-    }
-
-    #[test]
-    fn part_ends_within_its_attempts(
-        settled in prop::collection::vec(prop::collection::btree_set(0..ITEMS, 0..3), 10)
-    ) {
-        let ctx = part_ctx();
-        let mut part = Part::new(0..ITEMS);
-        let mut all = BTreeSet::new();
-        let mut posts = 0u16;
-        for (turn, more) in settled.into_iter().enumerate() {
-            if part.phase == Phase::Done { break; }
-            let nonce = Nonce::from_random(turn as u128);
-            part = part.step(&part::Event::Granted { attempt: part.attempt, nonce: nonce.clone() }, &ctx).next;
-            posts += 1;
-            part = part.step(&part::Event::Submitted { nonce: nonce.clone(), runpod_id: None }, &ctx).next;
-            all.extend(more);
-            part = part.step(&part::Event::Ended {
-                attempt: part.attempt, nonce, spent: true, settled: all.clone(), faults: BTreeMap::new(),
-            }, &ctx).next;
-        }
-        prop_assert_eq!(part.phase, Phase::Done);
-        prop_assert!(posts <= u16::from(ctx.policy.attempts_per_item_max), "{posts} posts");
-    }
-}
 
 // --- watches -----------------------------------------------------------------------------------
 
@@ -240,6 +92,33 @@ proptest! {
             watch = step.next;
         }
         prop_assert!(reports <= 1);
+    }
+
+    /// What nobody can cancel yet is not forgotten: its worker may tell its id.
+    #[test]
+    fn an_unanswered_attempt_of_an_ended_run_is_cancelled_once_its_id_is_known(
+        before in 0u32..59, calls_home in any::<bool>(),
+    ) {
+        let mut watch = Watch::new(0..ITEMS, start(), Duration::from_secs(600), false);
+        let at = |seconds: u32| attempt::Ctx {
+            now: start() + SignedDuration::from_secs(i64::from(seconds)),
+            policy: WatchPolicy::default(),
+        };
+        let step = watch.step(&attempt::Event::RunOver, &at(before));
+        prop_assert!(step.commands.is_empty() && !step.next.is_over());
+        watch = step.next;
+        if calls_home {
+            let nothing = BTreeSet::new;
+            watch = watch.step(&attempt::Event::Announced {
+                by_signal: true, outputs: nothing(), failed: nothing(),
+            }, &at(before)).next;
+            let step = watch.step(&attempt::Event::RunOver, &at(before));
+            let cancelled = [attempt::Command::Cancel, attempt::Command::Report(attempt::End::RunOver)];
+            prop_assert_eq!(step.commands, cancelled);
+        } else {
+            let step = watch.step(&attempt::Event::RunOver, &at(60));
+            prop_assert_eq!(step.commands, [attempt::Command::ListRescue]);
+        }
     }
 
     #[test]
@@ -337,6 +216,7 @@ fn jobs() -> impl Strategy<Value = JobSnapshot> {
                 })
                 .collect(),
             parts: 1,
+            forecast: photofinish_model::estimate::Forecast::default(),
             error: None,
             usage: Usage::default(),
             metadata: None,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use photofinish_contract::messages::Receiver;
 use photofinish_contract::request::JobRequest;
+use photofinish_model::estimate::Forecast;
 use photofinish_model::plan::PartPlan;
 use photofinish_model::{Fault, ItemIndex, ItemRow, JobId, Tenant};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct RunDoc {
     pub run: u32,
     /// The parts, in order.
     pub plan: Vec<PartPlan>,
+    /// What it was expected to take when it was planned.
+    #[serde(default)]
+    pub forecast: Forecast,
     /// What was asked for, canonical.
     pub request: JobRequest,
     /// Who is told.

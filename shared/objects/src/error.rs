@@ -60,6 +60,35 @@ pub enum ObjectsError {
         /// Written, so far.
         got: u64,
     },
+    /// An upload got other bytes than announced.
+    #[error("the bytes of the output {key} do not have the announced SHA-256")]
+    OutputHash {
+        /// The object.
+        key: String,
+    },
+    /// A call of our own got no answer.
+    #[error("{doing} {key}")]
+    Http {
+        /// What was tried.
+        doing: &'static str,
+        /// The object.
+        key: String,
+        /// What the client says, without the address: it is signed.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A call of our own was refused.
+    #[error("{doing} {key}: the bucket answered {status}: {said}")]
+    Refused {
+        /// What was tried.
+        doing: &'static str,
+        /// The object.
+        key: String,
+        /// Its HTTP status; 0 when there was none.
+        status: u16,
+        /// The beginning of what it said.
+        said: String,
+    },
     /// Somebody else wrote this version of a system record first: read again and redo.
     #[error("version {version} of {key} is there already")]
     Conflict {
@@ -77,6 +106,9 @@ pub enum ObjectsError {
     /// The settings do not make a client.
     #[error("make an S3 client from the settings")]
     Settings(#[source] StoreError),
+    /// No HTTP client can be built.
+    #[error("build an HTTP client for the bucket")]
+    Client(#[source] reqwest::Error),
 }
 
 impl ObjectsError {
@@ -92,14 +124,17 @@ impl ObjectsError {
     pub fn class(&self) -> Class {
         match self {
             Self::Store { source, .. } => store_class(source),
-            Self::Timeout { .. } => Class::Transient,
+            // Refused credentials among them: see `store_class`.
+            Self::Timeout { .. } | Self::Http { .. } | Self::Refused { .. } => Class::Transient,
             Self::Document { .. }
             | Self::Hash { .. }
+            | Self::OutputHash { .. }
             | Self::Length { .. }
             | Self::Conflict { .. }
             | Self::Name(_)
             | Self::NoPutIfAbsent
-            | Self::Settings(_) => Class::Permanent,
+            | Self::Settings(_)
+            | Self::Client(_) => Class::Permanent,
         }
     }
 

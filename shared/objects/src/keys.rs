@@ -9,6 +9,9 @@ const ITEM_CHARS_MAX: usize = 64;
 /// Digits of an output's hash in its name.
 const HASH_CHARS: usize = 8;
 
+/// The name of a worker's report among what it pushed.
+pub(crate) const REPORT: &str = "report.json";
+
 /// Makes keys under one prefix.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
@@ -89,6 +92,16 @@ impl Keys {
             .join(format!("request-{}.json", safe_item(sha256)))
     }
 
+    /// `{prefix}/{folder}/` as a lifecycle rule has to cover it; the whole prefix for no folder.
+    pub(crate) fn covered(&self, folder: &str) -> String {
+        let parts = [self.prefix.as_ref(), folder];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        match parts.join("/") {
+            all if all.is_empty() => all,
+            some => format!("{some}/"),
+        }
+    }
+
     /// `_rescue/{tenant}/{job}/{run}`
     pub(crate) fn rescue_run(&self, tenant: &Tenant, job: &JobId, run: u32) -> Path {
         self.under(&["_rescue", tenant.as_str(), job.as_str(), &run.to_string()])
@@ -107,7 +120,7 @@ impl Keys {
 
     /// `_rescue/…/report.json`
     pub(crate) fn report(&self, attempt: &AttemptRef) -> Path {
-        self.rescue(attempt).join("report.json")
+        self.rescue(attempt).join(REPORT)
     }
 
     /// `_uploads/{tenant}/{name}`
@@ -192,6 +205,20 @@ pub(crate) fn parse_output_name(name: &str) -> Option<OutputName> {
         index: index.parse().ok()?,
         run: run.parse().ok()?,
     })
+}
+
+/// Reads `…/{part}-{attempt}/{name}` of a rescued file.
+pub(crate) fn parse_rescued(path: &Path) -> Option<(u16, u16, String)> {
+    let parts: Vec<_> = path.parts().collect();
+    let [.., attempt, name] = parts.as_slice() else {
+        return None;
+    };
+    let (part, attempt) = attempt.as_ref().split_once('-')?;
+    Some((
+        part.parse().ok()?,
+        attempt.parse().ok()?,
+        name.as_ref().to_owned(),
+    ))
 }
 
 /// Reads `{job}.{n}` under a tenant.

@@ -2,7 +2,7 @@
 
 use crate::docs::{PartRecord, RunDoc};
 use crate::keys::{parse_open_marker, parse_output_name};
-use crate::store::PARALLEL_MAX;
+use crate::store::{PARALLEL_MAX, decode, encode};
 use crate::{Objects, ObjectsError};
 use futures_util::{StreamExt, TryStreamExt};
 use photofinish_contract::job::Job;
@@ -15,12 +15,15 @@ impl Objects {
     /// Puts a run's plan unless one is there; gives the one that counts. A run that is new gets
     /// its open marker first, so every run that is there had one until it was closed.
     pub async fn put_run(&self, doc: &RunDoc) -> Result<RunDoc, ObjectsError> {
-        let key = self.keys.run(&doc.tenant, &doc.job, doc.run);
-        if let Some(there) = self.document(&key).await? {
+        let (tenant, job, run) = (&doc.tenant, &doc.job, doc.run);
+        if let Some(there) = self.run(tenant, job, run).await? {
             return Ok(there);
         }
-        self.open(&doc.tenant, &doc.job, doc.run).await?;
+        self.open(tenant, job, run).await?;
+        let key = self.keys.run(tenant, job, run);
         let (winner, _mine) = self.create_document(&key, doc).await?;
+        let bytes = encode(&key, &winner)?.len();
+        self.known_runs.keep(key.as_ref(), &winner, bytes);
         Ok(winner)
     }
 
@@ -37,7 +40,16 @@ impl Objects {
         job: &JobId,
         run: u32,
     ) -> Result<Option<RunDoc>, ObjectsError> {
-        self.document(&self.keys.run(tenant, job, run)).await
+        let key = self.keys.run(tenant, job, run);
+        if let Some(known) = self.known_runs.get(key.as_ref()) {
+            return Ok(Some(known));
+        }
+        let Some(body) = self.bytes(&key).await? else {
+            return Ok(None);
+        };
+        let doc = decode(&key, &body)?;
+        self.known_runs.keep(key.as_ref(), &doc, body.len());
+        Ok(Some(doc))
     }
 
     /// The highest run of which there is a plan or an end; nothing for an unknown job.

@@ -95,6 +95,7 @@ impl RunDoc {
             on_item_error: self.request.on_item_error(),
             items: items.collect(),
             parts: self.plan.len() as u16,
+            forecast: self.forecast,
             error: None,
             usage: Usage::default(),
             metadata: self.request.metadata.clone(),

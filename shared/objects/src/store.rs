@@ -2,6 +2,7 @@
 
 use crate::error::{is_already_there, is_not_found};
 use crate::keys::Keys;
+use crate::known_runs::KnownRuns;
 use crate::{Class, ObjectsError};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
@@ -20,6 +21,8 @@ use std::time::Duration;
 /// Times a put-if-absent is tried that meets an object which is gone when it is read: S3 answers
 /// 409 to one of two racers even when the other fails afterwards.
 const ABSENT_TRIES_MAX: u32 = 3;
+/// How long the end of an upload in parts may take.
+const SLOW_TIMEOUT: Duration = Duration::from_secs(600);
 /// Objects that one call reads or deletes at the same time.
 pub(crate) const PARALLEL_MAX: usize = 8;
 
@@ -71,6 +74,11 @@ pub struct Objects {
     /// Signs for the public endpoint; never connects.
     pub(crate) signer: Arc<AmazonS3>,
     pub(crate) keys: Keys,
+    pub(crate) known_runs: KnownRuns,
+    /// Calls that may take minutes: S3 answers the end of an upload in parts late.
+    slow: Arc<AmazonS3>,
+    /// PUTs whose body goes out as it comes.
+    pub(crate) http: reqwest::Client,
     request_timeout: Duration,
 }
 
@@ -97,10 +105,24 @@ impl Objects {
             .with_timeout_disabled()
             .with_read_timeout(settings.request_timeout);
         Ok(Self {
+            slow: Arc::new(client(
+                settings,
+                &settings.endpoint,
+                calls.clone().with_timeout(SLOW_TIMEOUT),
+            )?),
+            http: reqwest::Client::builder()
+                .connect_timeout(settings.connect_timeout)
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .no_proxy()
+                .http1_only()
+                .build()
+                .map_err(ObjectsError::Client)?,
             calls: Arc::new(client(settings, &settings.endpoint, calls.clone())?),
             streams: Arc::new(client(settings, &settings.endpoint, streams)?),
             signer: Arc::new(client(settings, public, calls)?),
             keys: Keys::new(&settings.prefix),
+            known_runs: KnownRuns::default(),
             request_timeout: settings.request_timeout,
         })
     }
@@ -118,9 +140,18 @@ impl Objects {
         Ok(())
     }
 
-    /// The client for uploads in parts.
+    /// Signs for the endpoint that we use ourselves.
     pub(crate) fn store(&self) -> Arc<AmazonS3> {
         self.calls.clone()
+    }
+
+    /// The client for uploads in parts: their end takes its time.
+    pub(crate) fn slow(&self) -> Arc<AmazonS3> {
+        self.slow.clone()
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// One call under the request timeout.
@@ -130,7 +161,28 @@ impl Objects {
         key: &Path,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, ObjectsError> {
-        match tokio::time::timeout(self.request_timeout, call).await {
+        self.call_within(self.request_timeout, doing, key, call)
+            .await
+    }
+
+    /// One call that may take minutes.
+    pub(crate) async fn slow_call<T>(
+        &self,
+        doing: &'static str,
+        key: &Path,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, ObjectsError> {
+        self.call_within(SLOW_TIMEOUT, doing, key, call).await
+    }
+
+    async fn call_within<T>(
+        &self,
+        limit: Duration,
+        doing: &'static str,
+        key: &Path,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, ObjectsError> {
+        match tokio::time::timeout(limit, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
                 if !is_not_found(&source) && !is_already_there(&source) {
@@ -142,7 +194,7 @@ impl Objects {
             Err(_elapsed) => Err(ObjectsError::Timeout {
                 doing,
                 key: key.to_string(),
-                seconds: self.request_timeout.as_secs(),
+                seconds: limit.as_secs(),
             }),
         }
     }
@@ -212,12 +264,7 @@ impl Objects {
         let Some(body) = self.bytes(key).await? else {
             return Ok(None);
         };
-        serde_json::from_slice(&body)
-            .map(Some)
-            .map_err(|source| ObjectsError::Document {
-                key: key.to_string(),
-                source,
-            })
+        decode(key, &body).map(Some)
     }
 
     pub(crate) async fn bytes(&self, key: &Path) -> Result<Option<bytes::Bytes>, ObjectsError> {
@@ -270,7 +317,14 @@ impl Objects {
     }
 }
 
-fn encode<T: Serialize>(key: &Path, document: &T) -> Result<Vec<u8>, ObjectsError> {
+pub(crate) fn decode<T: DeserializeOwned>(key: &Path, body: &[u8]) -> Result<T, ObjectsError> {
+    serde_json::from_slice(body).map_err(|source| ObjectsError::Document {
+        key: key.to_string(),
+        source,
+    })
+}
+
+pub(crate) fn encode<T: Serialize>(key: &Path, document: &T) -> Result<Vec<u8>, ObjectsError> {
     serde_json::to_vec(document).map_err(|source| ObjectsError::Document {
         key: key.to_string(),
         source,

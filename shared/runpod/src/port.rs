@@ -39,6 +39,12 @@ pub enum PortError {
     /// It began elsewhere than asked for.
     #[error("the worker answered with another range")]
     Range,
+    /// It ended, cleanly, before the file did.
+    #[error("the answer ended before the file")]
+    Ended,
+    /// Under this name lies another file by now.
+    #[error("another file lies under this name")]
+    Changed,
     /// An answer that is none of those asked for.
     #[error("the worker answered {0}")]
     Status(u16),
@@ -102,11 +108,41 @@ impl Port {
 
     /// Asks for a file from a byte on. A worker that ignores the range answers from byte 0.
     pub async fn get(&self, path: &str, token: &str, from: u64) -> Result<PortAnswer, PortError> {
+        self.get_if(path, token, from, None).await
+    }
+
+    /// The same for a file whose ETag is its SHA-256, while it is this one.
+    pub async fn get_unchanged(
+        &self,
+        path: &str,
+        token: &str,
+        from: u64,
+        sha256: &str,
+    ) -> Result<PortAnswer, PortError> {
+        self.get_if(path, token, from, Some(sha256)).await
+    }
+
+    async fn get_if(
+        &self,
+        path: &str,
+        token: &str,
+        from: u64,
+        sha256: Option<&str>,
+    ) -> Result<PortAnswer, PortError> {
         let mut request = self.request(Method::GET, path, token);
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
+            if let Some(sha256) = sha256 {
+                request = request.header(header::IF_RANGE, format!("\"{sha256}\""));
+            }
         }
         let response = self.head(request).await?;
+        let tag = response.headers().get(header::ETAG);
+        if let (Some(tag), Some(sha256)) = (tag, sha256)
+            && is_of_another(tag.as_bytes(), sha256)
+        {
+            return Err(PortError::Changed);
+        }
         let partial = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
         let begins = response
             .headers()
@@ -171,6 +207,15 @@ impl PortAnswer {
     }
 }
 
+/// Whether an ETag is the SHA-256 of another file. One that is no SHA-256 says nothing: a proxy may
+/// have made it.
+fn is_of_another(tag: &[u8], sha256: &str) -> bool {
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+    let plain: Vec<u8> = tag.iter().copied().filter(|byte| *byte != b'"').collect();
+    let is_hash = plain.len() == 64 && plain.iter().all(u8::is_ascii_hexdigit);
+    is_hash && !plain.eq_ignore_ascii_case(sha256.as_bytes())
+}
+
 /// The first byte's place in `bytes 5-9/10`.
 fn first_byte(content_range: &str) -> Option<u64> {
     let range = content_range.strip_prefix("bytes ")?;
@@ -201,6 +246,21 @@ fn refused_certificate(error: &reqwest::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tag_of_another_file_is_known() {
+        let (mine, other) = ("ab".repeat(32), "cd".repeat(32));
+        for tag in [
+            format!("\"{mine}\""),
+            format!("W/\"{mine}\""),
+            "\"5f-gzip\"".to_owned(),
+        ] {
+            assert!(!is_of_another(tag.as_bytes(), &mine), "{tag}");
+        }
+        for tag in [format!("\"{other}\""), format!("W/\"{other}\"")] {
+            assert!(is_of_another(tag.as_bytes(), &mine), "{tag}");
+        }
+    }
 
     #[test]
     fn the_first_byte_of_a_range_is_read() {

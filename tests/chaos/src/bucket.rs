@@ -12,21 +12,18 @@ pub fn root(stack: &Stack) -> PathBuf {
     stack.dir().join("s3").join(BUCKET)
 }
 
-/// The keys of the outputs that are stored for a job.
-pub fn outputs(stack: &Stack, job: &str) -> anyhow::Result<BTreeSet<String>> {
-    let keys = below(stack, &format!("{}/{job}", stack.wiring()?.client.tenant))?;
+/// The keys of the outputs that are stored for a tenant's job.
+pub fn outputs(stack: &Stack, tenant: &str, job: &str) -> anyhow::Result<BTreeSet<String>> {
+    let keys = below(stack, &format!("{tenant}/{job}"))?;
     Ok(keys
         .into_iter()
         .filter(|key| !is_ours(key) && !is_manifest(key))
         .collect())
 }
 
-/// The keys of what workers have rescued of a job and nobody has taken away yet.
-pub fn rescued(stack: &Stack, job: &str) -> anyhow::Result<BTreeSet<String>> {
-    below(
-        stack,
-        &format!("_rescue/{}/{job}", stack.wiring()?.client.tenant),
-    )
+/// The keys of what workers have rescued of a tenant's job and nobody has taken away yet.
+pub fn rescued(stack: &Stack, tenant: &str, job: &str) -> anyhow::Result<BTreeSet<String>> {
+    below(stack, &format!("_rescue/{tenant}/{job}"))
 }
 
 /// Every key below a prefix.

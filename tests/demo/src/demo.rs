@@ -13,7 +13,7 @@ use crate::receiver::{Ear, Files};
 use crate::samples::{PICTURES, Samples};
 use crate::say::say;
 use crate::stack::{Options, Stack};
-use crate::wiring::{Setting, Wiring};
+use crate::wiring::{RunPod, Setting, Wiring};
 use crate::{media, progress, rescue, tables, up};
 
 /// All of it, from the first start to the last check; stopping comes on top.
@@ -32,6 +32,7 @@ pub async fn run(dir: &Path) -> anyhow::Result<()> {
         tenant: up::TENANT.to_owned(),
         servers: None,
         settings: vec![Setting::new("dispatcher", "race.linger_s", LINGER_S)],
+        runpod: RunPod::default(),
     })?;
     let outcome = tokio::select! {
         outcome = show(&mut stack) => outcome,

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::pids::{self, PidFile};
 use crate::say::say;
-use crate::wiring::{SERVICES, Servers, Setting, Wiring};
+use crate::wiring::{RunPod, SERVICES, Servers, Setting, Wiring};
 
 /// How long all services together have to become ready.
 pub const READY_DEADLINE: Duration = Duration::from_mins(1);
@@ -41,6 +41,8 @@ pub struct Options {
     pub servers: Option<Servers>,
     /// What differs from the services' defaults.
     pub settings: Vec<Setting>,
+    /// The emulator and its workers.
+    pub runpod: RunPod,
 }
 
 /// Everything, running.
@@ -155,7 +157,7 @@ impl Stack {
         let s3 = self.start_one(ORDER_S3, wiring.s3_server(&dir)?).await?;
         wiring.s3 = url_of(&s3, "http")?;
         let sim = self
-            .start_one(ORDER_RUNPOD, wiring.runpod_sim(&dir)?)
+            .start_one(ORDER_RUNPOD, wiring.runpod_sim(&dir, &self.options.runpod)?)
             .await?;
         wiring.runpod = url_of(&sim, "http")?;
         for name in SERVICES {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::say::say;
 use crate::stack::{self, Options, Stack};
-use crate::wiring::{Client, Wiring};
+use crate::wiring::{Client, RunPod, Wiring};
 
 /// The tenant that is made.
 pub const TENANT: &str = "demo";
@@ -25,6 +25,7 @@ fn options(dir: &Path) -> Options {
         tenant: TENANT.to_owned(),
         servers: None,
         settings: Vec::new(),
+        runpod: RunPod::default(),
     }
 }
 

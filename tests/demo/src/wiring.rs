@@ -1,7 +1,7 @@
 //! Every address, key and setting that the processes share: the one place that knows how each is told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -130,6 +130,57 @@ impl Setting {
     }
 }
 
+/// The emulator and its workers.
+#[derive(Debug, Clone)]
+pub struct RunPod {
+    /// The worker's program.
+    pub worker: &'static str,
+    /// Variables of the worker.
+    pub worker_env: Vec<(&'static str, String)>,
+    /// Flags of the emulator, in the place of those that [`Wiring::runpod_sim`] gives it.
+    pub flags: Vec<(&'static str, String)>,
+}
+
+impl Default for RunPod {
+    /// The worker that renders.
+    fn default() -> Self {
+        Self {
+            worker: "photofinish-worker",
+            worker_env: Vec::new(),
+            flags: Vec::new(),
+        }
+    }
+}
+
+impl RunPod {
+    /// The worker that only waits and writes bytes; `photofinish-stand-in` says what it reads.
+    pub fn stand_in() -> Self {
+        Self {
+            worker: "stand-in-worker",
+            ..Self::default()
+        }
+    }
+
+    /// Another flag of the emulator.
+    #[must_use]
+    pub fn flag(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.flags.push((name, value.into()));
+        self
+    }
+
+    /// Another variable of the worker.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.worker_env.push((name, value.into()));
+        self
+    }
+}
+
+/// The directory that all stand-in workers of a stack share.
+pub fn stand_in_dir(dir: &Path) -> PathBuf {
+    dir.join("stand-in")
+}
+
 impl Wiring {
     /// Servers and keys; addresses come as the processes start.
     pub fn new(servers: Servers, tenant: &str) -> Self {
@@ -163,15 +214,15 @@ impl Wiring {
             .arg(&self.secrets.s3_secret))
     }
 
-    /// The emulator, with our worker as its workers.
-    pub fn runpod_sim(&self, dir: &Path) -> anyhow::Result<ProcessSpec> {
-        let worker = photofinish_kit::binary("photofinish-worker")?;
+    /// The emulator and its workers.
+    pub fn runpod_sim(&self, dir: &Path, runpod: &RunPod) -> anyhow::Result<ProcessSpec> {
+        let worker = photofinish_kit::binary(runpod.worker)?;
         let logs = dir.join("logs");
         let spec = ProcessSpec::service("runpod-sim", &logs)?;
         let mut spec = spec
             .env("RUNPOD_SIM_API_KEY", &self.secrets.runpod_key)
             .env("RUNPOD_SIM_WORKER_KEY", &self.secrets.runpod_worker_key);
-        let options = [
+        let mut flags = BTreeMap::from([
             ("--listen", ANY_PORT.to_owned()),
             ("--endpoint", ENDPOINT_ID.to_owned()),
             ("--worker", format!("'{}'", worker.display())),
@@ -181,14 +232,17 @@ impl Wiring {
             ("--idle-timeout", "5s".to_owned()),
             ("--worker-log-dir", logs.display().to_string()),
             ("--worker-dir", dir.join("workers").display().to_string()),
-        ];
-        for (flag, value) in options {
+        ]);
+        flags.extend(runpod.flags.iter().cloned());
+        for (flag, value) in flags {
             spec = spec.arg(flag).arg(value);
         }
-        for (name, value) in [
-            ("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", LOOPBACK),
-            ("PHOTOFINISH__ADMIN__LISTEN", ANY_PORT),
-        ] {
+        let shared = [
+            ("PHOTOFINISH__OUTBOUND__INPUTS__ALLOW", LOOPBACK.to_owned()),
+            ("PHOTOFINISH__ADMIN__LISTEN", ANY_PORT.to_owned()),
+            ("STAND_IN_DIR", stand_in_dir(dir).display().to_string()),
+        ];
+        for (name, value) in shared.iter().chain(&runpod.worker_env) {
             spec = spec.arg("--worker-env").arg(format!("{name}={value}"));
         }
         Ok(spec)

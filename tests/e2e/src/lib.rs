@@ -20,7 +20,7 @@ use photofinish_demo::progress;
 use photofinish_demo::receiver::{Ear, Files};
 use photofinish_demo::samples::Samples;
 use photofinish_demo::stack::{Options, Stack};
-use photofinish_demo::wiring::{Servers, Setting};
+use photofinish_demo::wiring::{RunPod, Servers, Setting};
 use photofinish_kit::{Rabbit, Redis};
 
 /// Pictures that are painted for a site; jobs use them again and again.
@@ -67,16 +67,7 @@ impl Found {
 impl Site {
     /// Starts everything on the test servers; `settings` differ from the services' defaults.
     pub async fn start(name: &str, settings: Vec<Setting>) -> anyhow::Result<Self> {
-        Self::start_on(name, Rabbit::fresh().await?, Redis::fresh()?, settings).await
-    }
-
-    /// Starts everything on servers of one's own.
-    pub async fn start_on(
-        name: &str,
-        rabbit: Rabbit,
-        redis: Redis,
-        settings: Vec<Setting>,
-    ) -> anyhow::Result<Self> {
+        let (rabbit, redis) = (Rabbit::fresh().await?, Redis::fresh()?);
         // Users are the broker's, not the virtual host's: one of its own for each site.
         let tenant = format!("{name}-{}", &rabbit.vhost()[2..10]);
         let dir = photofinish_kit::root().join("target/e2e").join(&tenant);
@@ -92,6 +83,7 @@ impl Site {
                 redis_prefix: redis.prefix,
             }),
             settings,
+            runpod: RunPod::default(),
         })?;
         let samples = tempfile::tempdir().context("make a directory for the samples")?;
         let (started, made) = tokio::join!(stack.start(), Samples::make(samples.path(), PAINTED));

@@ -4,10 +4,12 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::parts::settled;
 use crate::planning::part_ready;
+use crate::posting::ready_in;
 use photofinish_broker::{Disposition, Incoming};
-use photofinish_contract::messages::{AttemptEnd, PartFinished};
-use photofinish_model::part::{Command, Event, Step};
-use photofinish_model::{Fault, ItemIndex, JobSnapshot, SlotName, Usage};
+use photofinish_contract::announcement::ItemError;
+use photofinish_contract::messages::{AttemptEnd, PartFinished, PartReady};
+use photofinish_model::part::{Command, Event, Outcome, Step};
+use photofinish_model::{AttemptRef, Fault, ItemIndex, JobSnapshot, OnItemError, SlotName, Usage};
 use photofinish_objects::{ItemFault, PartRecord, RunDoc};
 use photofinish_runtime::error_chain;
 use std::collections::BTreeMap;
@@ -42,21 +44,26 @@ impl Core {
             });
         };
         if job.run > run || job.status.is_final() {
-            self.free_slot(&SlotName::from(attempt)).await?;
+            self.free_slot(&finished.endpoint, &SlotName::from(attempt))
+                .await?;
             if let Some(end) = self.objects.end(tenant, job_id, run).await? {
                 self.close_run(&end).await?;
             }
             return Ok(Disposition::Ack);
         }
-        self.jobstore
-            .add_usage(job_id, run, attempt.nonce.as_str(), usage(finished))
+        let first = self
+            .jobstore
+            .add_usage(job_id, run, attempt.nonce.as_str(), self.usage(finished))
             .await?;
+        if first {
+            self.learn(&doc, &job, finished).await;
+        }
         let step = self.judge(&doc, &job, finished).await?;
         self.carry_out(&doc, &job, finished, step).await?;
         if let Some(job) = self.load(tenant, job_id, run).await?
             && job.run == run
         {
-            self.end_if_due(&job, None).await?;
+            self.end_when_told(&job).await?;
         }
         Ok(Disposition::Ack)
     }
@@ -75,18 +82,73 @@ impl Core {
         let event = Event::Ended {
             attempt: finished.attempt.attempt,
             nonce: finished.attempt.nonce.clone(),
-            spent: spent(&finished.end),
+            endpoint: finished.endpoint.clone(),
+            worker: finished.worker_id.clone(),
+            said: said(&finished.end),
+            outcome: outcome(finished),
+            items: finished.items.iter().copied().collect(),
             settled: settled(job),
             faults,
         };
-        self.step_part(
-            doc,
-            job,
-            finished.attempt.part,
-            finished.attempt.attempt,
-            &event,
-        )
-        .await
+        self.step_part(doc, job, &ready_of(doc, finished), &event)
+            .await
+    }
+
+    /// Ends a job that fails as a whole as soon as one of its items has failed for good, while
+    /// its attempt still goes on.
+    pub async fn items_failed(
+        &self,
+        job: &JobSnapshot,
+        attempt: &AttemptRef,
+        errors: &[ItemError],
+    ) -> Result<Disposition, Error> {
+        let (tenant, id, run) = (&attempt.tenant, &attempt.job, attempt.run);
+        let Some(doc) = self.objects.run(tenant, id, run).await? else {
+            return Err(Error::Missing {
+                what: "the run",
+                job: id.clone(),
+            });
+        };
+        if job.on_item_error == OnItemError::Fail && !job.status.is_final() {
+            let settled = settled(job);
+            let open = errors
+                .iter()
+                .filter(|error| error.permanent && !settled.contains(&error.index));
+            let faults: Vec<ItemFault> = open
+                .map(|error| ItemFault {
+                    index: error.index,
+                    fault: error.fault.clone(),
+                    evidence: format!("{attempt} (nonce {}): its worker said so", attempt.nonce),
+                })
+                .collect();
+            if !faults.is_empty() {
+                self.record_faults(&doc, attempt.part, attempt.attempt, faults.clone())
+                    .await?;
+            }
+            for failed in faults {
+                self.fail_item(job, failed.index, failed.fault).await?;
+            }
+        }
+        if let Some(job) = self.load(tenant, id, run).await?
+            && job.run == run
+        {
+            self.end_if_due(&job, None).await?;
+        }
+        Ok(Disposition::Ack)
+    }
+
+    /// What an attempt cost, at the price that its endpoint has now.
+    fn usage(&self, finished: &PartFinished) -> Usage {
+        let gpu_seconds = finished.usage.gpu_seconds;
+        let price = self.price_of(&finished.endpoint);
+        Usage {
+            gpu_seconds,
+            linger_s: finished.usage.linger_s,
+            attempts: 1,
+            rescued: finished.usage.rescued,
+            cost_usd: price.map_or(0.0, |price| price * gpu_seconds),
+            priced_s: price.map_or(0.0, |_| gpu_seconds),
+        }
     }
 
     /// What failed is written down with its evidence before it is counted.
@@ -98,10 +160,11 @@ impl Core {
         step: Step,
     ) -> Result<(), Error> {
         let attempt = &finished.attempt;
-        let evidence = format!(
-            "{} (nonce {}): {}",
-            attempt,
+        let last = format!(
+            "{attempt} (nonce {}) on worker {} of endpoint {}: {}",
             attempt.nonce,
+            finished.worker_id.as_deref().unwrap_or("unknown"),
+            finished.endpoint,
             said(&finished.end)
         );
         let errors: Vec<ItemFault> = step
@@ -111,7 +174,7 @@ impl Core {
                 Command::FailItem { index, fault } => Some(ItemFault {
                     index: *index,
                     fault: fault.clone(),
-                    evidence: evidence.clone(),
+                    evidence: format!("{last}{}", step.next.evidence(*index)),
                 }),
                 Command::Post { .. }
                 | Command::Watch { .. }
@@ -125,7 +188,7 @@ impl Core {
             self.record_faults(doc, attempt.part, attempt.attempt, errors)
                 .await?;
         }
-        let ready = part_ready(doc, attempt.part, attempt.attempt);
+        let ready = ready_in(&ready_of(doc, finished), &step.next);
         for command in step.commands {
             self.perform(doc, job, &ready, command).await?;
         }
@@ -161,20 +224,23 @@ impl Core {
     }
 }
 
-fn usage(finished: &PartFinished) -> Usage {
-    Usage {
-        gpu_seconds: finished.usage.gpu_seconds,
-        linger_s: finished.usage.linger_s,
-        attempts: 1,
-        rescued: finished.usage.rescued,
+/// The message of the part that an attempt was of.
+fn ready_of(doc: &RunDoc, finished: &PartFinished) -> PartReady {
+    let attempt = &finished.attempt;
+    PartReady {
+        state: finished.state.clone(),
+        ..part_ready(doc, attempt.part, attempt.attempt)
     }
 }
 
-/// Whether an attempt that ended so counts against its items.
-fn spent(end: &AttemptEnd) -> bool {
-    match end {
-        AttemptEnd::Completed | AttemptEnd::Failed { .. } | AttemptEnd::Lost { .. } => true,
-        AttemptEnd::NeverStarted | AttemptEnd::Unknown | AttemptEnd::RunOver => false,
+/// What the end of an attempt means for its items.
+fn outcome(finished: &PartFinished) -> Outcome {
+    match &finished.end {
+        AttemptEnd::Completed => Outcome::Returned,
+        AttemptEnd::Failed { .. } | AttemptEnd::Lost { .. } => Outcome::Crashed {
+            suspects: finished.suspects.iter().copied().collect(),
+        },
+        AttemptEnd::NeverStarted | AttemptEnd::Unknown | AttemptEnd::RunOver => Outcome::Void,
     }
 }
 

@@ -63,7 +63,10 @@ impl Core {
         match &message.command {
             // Its effects may be owed although the record has moved on: they are done again.
             Command::Retry { accepted_at } => self.retry(message, *accepted_at).await,
-            Command::Cancel | Command::Deadline | Command::Abandon { .. }
+            Command::Cancel
+            | Command::Deadline
+            | Command::Abandon { .. }
+            | Command::ItemsFailed { .. }
                 if job.run > message.run =>
             {
                 Ok(Disposition::Ack)
@@ -72,6 +75,9 @@ impl Core {
             // Redis' clock has compared it; ours may be another.
             Command::Deadline => self.stop(&job, &Stop::Deadline).await,
             Command::Abandon { fault } => self.stop(&job, &Stop::Abandon(fault.clone())).await,
+            Command::ItemsFailed { attempt, errors } => {
+                self.items_failed(&job, attempt, errors).await
+            }
         }
     }
 

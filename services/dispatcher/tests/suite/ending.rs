@@ -59,6 +59,7 @@ async fn a_cancel_that_comes_before_the_plan_ends_the_job_in_full() -> anyhow::R
         tenant: accepted.tenant.clone(),
         run: 1,
         plan: Vec::new(),
+        forecast: photofinish_model::estimate::Forecast::default(),
         request: (**request).clone(),
         receivers: Vec::new(),
         accepted_at: now(),

@@ -22,11 +22,24 @@ use serde_json::{Value, json};
 /// Longest wait for anything here.
 pub const SOON: Duration = Duration::from_secs(40);
 pub const ENDPOINT: &str = "ep-sim";
+/// One more endpoint of the emulator; nobody uses it unless the settings say so.
+pub const FURTHER: &str = "ep-more";
 const TOKEN_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const CLIENT_KEY: &str = "sim-client-key";
 const WORKER_KEY: &str = "sim-worker-key";
 /// The worker that the test plays.
 pub const WORKER: &str = "w1";
+
+/// The emulator's command line.
+const SIM: [&str; 7] = [
+    "runpod-sim",
+    "--listen",
+    "127.0.0.1:0",
+    "--ping-loss",
+    "10m",
+    "--endpoint-also",
+    FURTHER,
+];
 
 /// Everything that a test needs; ended on drop.
 pub struct House {
@@ -78,14 +91,7 @@ impl House {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let (rabbit, s3) = (Rabbit::fresh().await?, S3::start().await?);
-        let flags = [
-            "runpod-sim",
-            "--listen",
-            "127.0.0.1:0",
-            "--ping-loss",
-            "10m",
-        ];
-        let sim = Sim::start(Config::try_parse_from(flags)?).await?;
+        let sim = Sim::start(Config::try_parse_from(SIM)?).await?;
         let credentials = s3.credentials();
         let own = [
             ("admin.listen", "127.0.0.1:0"),
@@ -111,8 +117,7 @@ impl House {
             .map(|(path, value)| (variable(path), (*value).to_owned()))
             .collect();
         let (tasks, health) = (Tasks::new(Shutdown::new()), Health::new());
-        let mut broker = photofinish_broker::Settings::new(rabbit.url());
-        broker.lanes = 1;
+        let broker = broker_settings(rabbit.url(), settings)?;
         let broker = Broker::connect(&broker, "test", &tasks, &health)?;
         let jobstore = photofinish_jobstore::Settings {
             url: redis_url.to_owned().into(),
@@ -156,6 +161,10 @@ impl House {
             &[
                 "PLAN",
                 "RUNPOD__ENDPOINT_ID",
+                "RUNPOD__FURTHER_ENDPOINTS",
+                "RUNPOD__WORKERS_MAX",
+                "RUNPOD__BACKLOG",
+                "USAGE",
                 "RUNPOD__EXECUTION",
                 "RACE",
                 "DISPATCHER",
@@ -227,6 +236,7 @@ impl House {
             accepted_at: now(),
             body_sha256: "0".repeat(64),
             request: RequestRef::Inline(Box::new(request)),
+            rate: None,
         }
     }
 
@@ -329,6 +339,17 @@ impl House {
         });
         closed.await.with_context(|| self.logs())
     }
+}
+
+/// As many lanes as the processes are told of, else one.
+fn broker_settings(
+    url: String,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<photofinish_broker::Settings> {
+    let mut broker = photofinish_broker::Settings::new(url);
+    let lanes = settings.iter().find(|(path, _)| *path == "broker.lanes");
+    broker.lanes = lanes.map_or(Ok(1), |(_, lanes)| lanes.parse())?;
+    Ok(broker)
 }
 
 #[expect(

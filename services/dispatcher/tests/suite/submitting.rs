@@ -33,6 +33,7 @@ async fn a_part_that_comes_twice_is_one_job_of_runpod() -> anyhow::Result<()> {
         part: 0,
         attempt: 1,
         priority: Priority::Normal,
+        state: None,
     };
     let copy = Outgoing::json(Target::Queue(LANE), &ready)?;
     house.broker.publisher().publish(copy).await?;

@@ -33,6 +33,7 @@ fn announcement(worker: &str, boot: &str, addresses: Vec<Address>) -> Announceme
         outputs: Vec::new(),
         rescued: Vec::new(),
         errors: Vec::new(),
+        rendering: Vec::new(),
         spent: Spent::default(),
     }
 }

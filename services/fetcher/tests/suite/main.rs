@@ -6,6 +6,9 @@
 #[expect(dead_code, reason = "shared with the suite of the dispatcher")]
 #[path = "../../../dispatcher/tests/suite/house.rs"]
 mod house;
+mod large;
+mod late;
+mod many;
 mod pulls;
 mod rendering_worker;
 mod routes;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use photofinish_contract::announcement::AnnouncementKind;
+use photofinish_contract::announcement::{AnnouncementKind, ReadyOutput};
 use photofinish_kit::{Fault, FaultProxy, wait_for};
 use photofinish_model::{ItemState, JobId, JobStatus, OutputSource, StoredOutput};
 use serde_json::json;
@@ -29,7 +29,7 @@ pub fn noise(length: usize, seed: u64) -> Bytes {
     bytes.into()
 }
 
-async fn open(proxy: &FaultProxy) -> anyhow::Result<House> {
+pub async fn open(proxy: &FaultProxy) -> anyhow::Result<House> {
     let template = RenderingWorker::template(proxy.addr());
     let mut house = House::with(&[("runpod.proxy_url", &template)]).await?;
     house.start("photofinish-fetcher").await?;
@@ -46,6 +46,18 @@ pub async fn pulled(
     content: Bytes,
 ) -> anyhow::Result<StoredOutput> {
     let output = worker.has(taken, index, content);
+    stored(house, job, taken, worker, index, output).await
+}
+
+/// The same for an output that lies there.
+pub async fn stored(
+    house: &House,
+    job: &JobId,
+    taken: &Taken,
+    worker: &RenderingWorker,
+    index: u16,
+    output: ReadyOutput,
+) -> anyhow::Result<StoredOutput> {
     let mut ready = announcement(taken, AnnouncementKind::Ready, vec![output.clone()]);
     ready.addresses.clone_from(&worker.addresses);
     let progress = json!({"status": "IN_PROGRESS", "output": ready});
@@ -68,6 +80,18 @@ pub async fn pulled(
     })
     .await?;
     Ok(stored)
+}
+
+/// A number that the fetcher tells of itself.
+pub async fn metric(house: &House, name: &str) -> anyhow::Result<u64> {
+    let spec = house.processes["photofinish-fetcher"].spec();
+    let ports = std::fs::read(spec.dir.join(format!("{}.ports.json", spec.name)))?;
+    let ports: serde_json::Value = serde_json::from_slice(&ports)?;
+    let url = format!("http://{}/metrics", ports["admin"].as_str().unwrap());
+    let text = photofinish_kit::client()?.get(url).send().await?;
+    let text = text.text().await?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(line.map_or(0, |value| value.trim().parse().unwrap()))
 }
 
 /// `VmHWM` of a process: the most memory that it ever held.
@@ -129,6 +153,8 @@ async fn a_transfer_that_is_cut_anywhere_goes_on_where_it_broke() -> anyhow::Res
     let reads = worker.seen(|seen| seen.reads);
     assert!(reads > 5, "it was cut: {reads} reads");
     assert!(reads < 2000, "it went on: {reads} reads");
+    let came = metric(&house, "photofinish_pulled_bytes_total{route=\"proxy\"}").await?;
+    assert_eq!(came, content.len() as u64, "no byte came twice");
     Ok(())
 }
 
@@ -169,5 +195,7 @@ async fn what_nobody_fetched_is_rescued() -> anyhow::Result<()> {
     assert_eq!(stored.source, OutputSource::Rescued);
     assert_eq!(end.usage.rescued, 1);
     assert!(house.objects.output_exists(&stored.key).await?);
+    let left = house.objects.list_rescued(&taken.input.attempt).await?;
+    assert!(left.is_empty(), "{left:?}");
     Ok(())
 }

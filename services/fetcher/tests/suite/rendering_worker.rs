@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -28,18 +29,94 @@ pub struct Seen {
     pub acknowledged: BTreeSet<String>,
     /// GETs of outputs.
     pub reads: usize,
+    /// The same by name.
+    pub reads_of: BTreeMap<String, usize>,
     /// Calls that came through RunPod's proxy.
     pub calls_by_proxy: usize,
     /// Where the ranges began that were asked for through it.
     pub ranges_by_proxy: Vec<u64>,
 }
 
+/// A file that is a block over and over, made as it is read.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub block: Bytes,
+    pub bytes: u64,
+    /// Before each MiB.
+    pub pause: Duration,
+    /// Each answer ends after so many bytes, cleanly, without a length of its own.
+    pub ends_after: Option<u64>,
+}
+
+impl Content {
+    pub fn new(block: Bytes, bytes: u64) -> Self {
+        Self {
+            block,
+            bytes,
+            pause: Duration::ZERO,
+            ends_after: None,
+        }
+    }
+
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut at = 0;
+        while at < self.bytes {
+            let piece = self.piece(at, self.bytes);
+            hash.update(&piece);
+            at += piece.len() as u64;
+        }
+        hex::encode(hash.finalize())
+    }
+
+    /// What stands from a place on, up to `end` and a MiB.
+    pub fn piece(&self, at: u64, end: u64) -> Bytes {
+        let from = (at % self.block.len() as u64) as usize;
+        let most = (end - at).min(1 << 20) as usize;
+        self.block.slice(from..self.block.len().min(from + most))
+    }
+
+    fn answer(self, from: Option<u64>, hurried: Arc<AtomicBool>) -> Response {
+        let at = from.unwrap_or(0);
+        let end = self
+            .ends_after
+            .map_or(self.bytes, |after| self.bytes.min(at + after));
+        let mut answer = Response::builder();
+        if from.is_some() {
+            let range = format!("bytes {at}-{}/{}", self.bytes - 1, self.bytes);
+            answer = answer
+                .status(StatusCode::PARTIAL_CONTENT)
+                .header(header::CONTENT_RANGE, range);
+        }
+        if self.ends_after.is_none() {
+            answer = answer.header(header::CONTENT_LENGTH, end - at);
+        }
+        let pieces = futures_util::stream::unfold((self, at), move |(content, at)| {
+            let hurried = hurried.clone();
+            async move {
+                if at >= end {
+                    return None;
+                }
+                if !content.pause.is_zero() && !hurried.load(Ordering::SeqCst) {
+                    tokio::time::sleep(content.pause).await; // paced: a slow worker
+                }
+                let piece = content.piece(at, end);
+                let next = at + piece.len() as u64;
+                Some((Ok::<_, std::convert::Infallible>(piece), (content, next)))
+            }
+        });
+        answer.body(axum::body::Body::from_stream(pieces)).unwrap()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Shared {
-    files: Mutex<BTreeMap<String, Bytes>>,
+    files: Mutex<BTreeMap<String, Content>>,
     token: Mutex<String>,
     /// The next acknowledgement is never answered, and does nothing.
     hang_once: AtomicBool,
+    /// No file comes slowly any more.
+    hurried: Arc<AtomicBool>,
     seen: Mutex<Seen>,
 }
 
@@ -90,13 +167,19 @@ impl RenderingWorker {
 
     /// Renders: the file lies there from now on.
     pub fn has(&self, taken: &Taken, index: u16, content: Bytes) -> ReadyOutput {
+        let bytes = content.len() as u64;
+        self.has_made(taken, index, Content::new(content, bytes))
+    }
+
+    /// The same for what is made as it is read.
+    pub fn has_made(&self, taken: &Taken, index: u16, content: Content) -> ReadyOutput {
         let item = format!("image{}", index + 1);
         let output = ReadyOutput {
             index,
             name: format!("{index:04}-{item}.mp4"),
             item,
-            bytes: content.len() as u64,
-            sha256: hex::encode(Sha256::digest(&content)),
+            bytes: content.bytes,
+            sha256: content.sha256(),
             duration_s: 1.0,
             encoder: None,
             render_s: None,
@@ -106,9 +189,15 @@ impl RenderingWorker {
             .lock()
             .unwrap()
             .clone_from(&taken.input.output_token);
+        self.shared.hurried.store(false, Ordering::SeqCst);
         let mut files = self.shared.files.lock().unwrap();
         files.insert(output.name.clone(), content);
         output
+    }
+
+    /// From now on files come as fast as they can.
+    pub fn hurry(&self) {
+        self.shared.hurried.store(true, Ordering::SeqCst);
     }
 
     /// The next acknowledgement is never answered, and does nothing.
@@ -137,6 +226,7 @@ pub fn announcement(
         outputs,
         rescued: Vec::new(),
         errors: Vec::new(),
+        rendering: Vec::new(),
         spent: Spent::default(),
     }
 }
@@ -186,15 +276,12 @@ async fn read(
     let Some(content) = shared.files.lock().unwrap().get(&name).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let from = range_start(&headers);
-    match from {
-        None => content.into_response(),
-        Some(from) => {
-            let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
-            let head = [(header::CONTENT_RANGE, range)];
-            (StatusCode::PARTIAL_CONTENT, head, content.slice(from..)).into_response()
-        }
+    {
+        let mut seen = shared.seen.lock().unwrap();
+        *seen.reads_of.entry(name).or_default() += 1;
     }
+    let from = range_start(&headers).map(|from| from as u64);
+    content.answer(from, shared.hurried.clone())
 }
 
 async fn acknowledge(

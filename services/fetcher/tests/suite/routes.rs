@@ -94,14 +94,7 @@ impl Scene {
     }
 
     async fn metric(&self, name: &str) -> anyhow::Result<u64> {
-        let spec = self.house.processes["photofinish-fetcher"].spec();
-        let ports = std::fs::read(spec.dir.join(format!("{}.ports.json", spec.name)))?;
-        let ports: serde_json::Value = serde_json::from_slice(&ports)?;
-        let url = format!("http://{}/metrics", ports["admin"].as_str().unwrap());
-        let text = photofinish_kit::client()?.get(url).send().await?;
-        let text = text.text().await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        Ok(line.map_or(0, |value| value.trim().parse().unwrap()))
+        crate::pulls::metric(&self.house, name).await
     }
 }
 

@@ -169,6 +169,7 @@ async fn an_emptied_redis_submits_nothing_twice() -> anyhow::Result<()> {
         part: 0,
         attempt: 1,
         priority: Priority::Normal,
+        state: None,
     };
     let lane = WorkQueue::Submit {
         priority: photofinish_broker::Priority::Normal,

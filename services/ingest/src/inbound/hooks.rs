@@ -120,7 +120,8 @@ fn every_item() -> Vec<ItemIndex> {
     (0..ITEMS_MAX as ItemIndex).collect()
 }
 
-/// True when a later attempt of the part has taken over.
+/// True when another attempt of the part has taken over: a later one, or one that was submitted
+/// anew because nothing was ever heard of this one.
 async fn superseded(ingest: &Ingest, attempt: &AttemptRef) -> bool {
     let part = ingest
         .jobstore
@@ -130,5 +131,8 @@ async fn superseded(ingest: &Ingest, attempt: &AttemptRef) -> bool {
         .ok()
         .flatten()
         .and_then(|text| serde_json::from_str::<Part>(&text).ok());
-    part.is_some_and(|part| part.attempt > attempt.attempt)
+    part.is_some_and(|part| {
+        let another = part.nonce().is_some_and(|nonce| *nonce != attempt.nonce);
+        part.attempt > attempt.attempt || part.attempt == attempt.attempt && another
+    })
 }

@@ -1,7 +1,7 @@
 //! `/v1/jobs`: submit, show, list, cancel, retry, outputs.
 
 use super::query::{Params, RawQuery};
-use crate::admission::{Admitted, works};
+use crate::admission::Admitted;
 use crate::auth::AsTenant;
 use crate::core::Ingest;
 use crate::error::Refusal;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use photofinish_contract::job::{Cost, Job};
 use photofinish_contract::request::JobRequest;
 use photofinish_jobstore::{JobStoreError, ListFilter};
-use photofinish_model::plan::{estimate, plan};
+use photofinish_model::plan::{outlook, plan};
 use photofinish_model::{Code, ItemState};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) async fn submit(
     params.done()?;
     if dry_run {
         let request = ingest.check(&body)?;
-        return Ok(Json(dry_run_of(&ingest, &request)).into_response());
+        return Ok(Json(dry_run_of(&ingest, &request).await).into_response());
     }
     let key = idempotency_key(&headers)?;
     let admitted = ingest.admit(&tenant, key.as_deref(), &body).await;
@@ -79,30 +79,36 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     Ok(Some(text.to_owned()))
 }
 
-/// What would be run: parts, frames, estimated seconds and cost.
-fn dry_run_of(ingest: &Ingest, request: &JobRequest) -> Value {
+/// What would be run: parts, frames, cost, and seconds, by what was learned of such work:
+/// `estimated_s` of GPU, `wall_s` from the first worker's start to the last output with the parts
+/// side by side.
+async fn dry_run_of(ingest: &Ingest, request: &JobRequest) -> Value {
     let policy = &ingest.config.plan;
-    let works = works(request);
+    let works = request.works();
+    let rate = ingest.rate(request.operation()).await;
+    let planned = plan(&works, policy, rate);
+    let outlook = outlook(&works, &planned, policy, rate);
     let frames_of = |items: &[u16]| -> u64 {
         let work = |index: &u16| works.get(usize::from(*index)).map_or(0, |work| work.frames);
         items.iter().map(|index| u64::from(work(index))).sum()
     };
-    let parts: Vec<Value> = plan(&works, policy)
-        .into_iter()
-        .map(|part| {
-            let frames = frames_of(&part.items);
-            json!({"part": part.part, "items": part.items, "frames": frames,
-                "estimated_s": estimate(frames, policy).as_secs_f64()})
+    let parts: Vec<Value> = planned
+        .iter()
+        .zip(&outlook.parts)
+        .map(|(part, estimated)| {
+            json!({"part": part.part, "items": part.items, "frames": frames_of(&part.items),
+                "estimated_s": estimated.as_secs_f64()})
         })
         .collect();
     let frames: u64 = works.iter().map(|work| u64::from(work.frames)).sum();
-    let estimated_s = estimate(frames, policy).as_secs_f64();
+    let estimated_s = outlook.work.as_secs_f64();
     let cost = ingest.config.usd_per_gpu_second.map(|price| Cost {
         amount: price * estimated_s,
         currency: "USD".to_owned(),
     });
     json!({"operation": request.operation(), "items": works.len(), "parts": parts,
-        "frames": frames, "estimated_s": estimated_s, "cost_estimate": cost})
+        "frames": frames, "estimated_s": estimated_s, "wall_s": outlook.wall.as_secs_f64(),
+        "cost_estimate": cost})
 }
 
 /// `GET /v1/jobs/{id}`

@@ -2,6 +2,7 @@
 
 mod admin;
 mod deliveries;
+mod doctor;
 mod endpoints;
 mod hooks;
 mod jobs;
@@ -56,6 +57,7 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
             "/v1/admin/tenants/{tenant}/keys/{key}",
             delete(admin::revoke_key),
         )
+        .route("/v1/admin/doctor", get(doctor::show))
         .route("/hooks/runpod/{token}", post(hooks::runpod))
         .route("/video/{operation}", post(old::submit))
         .route("/job/{id}", get(jobs::show))

@@ -4,7 +4,9 @@ use crate::house::{House, KEY, SOON, ask, job};
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Spent};
 use photofinish_contract::messages::{Heard, PlanMessage, Signal};
 use photofinish_contract::token::{Purpose, TokenKeys};
+use photofinish_jobstore::Swap;
 use photofinish_kit::{Method, wait_for};
+use photofinish_model::part::{Part, Phase};
 use photofinish_model::{AttemptRef, Code, Fault, ItemState, JobId, JobStatus, Nonce};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -31,6 +33,7 @@ fn announcement(attempt: &AttemptRef) -> Announcement {
         outputs: Vec::new(),
         rescued: Vec::new(),
         errors: Vec::new(),
+        rendering: Vec::new(),
         spent: Spent::default(),
     }
 }
@@ -105,6 +108,34 @@ async fn announcements_are_passed_on_and_answered_with_what_counts() {
         say(&house, &attempt, &body).await,
         (200, json!({"wanted": []}))
     );
+}
+
+/// Its submit was never answered, the part was submitted again, and now it calls home after all.
+#[tokio::test]
+async fn an_attempt_whose_part_runs_under_another_nonce_is_told_that_nothing_is_wanted() {
+    let house = House::open().await;
+    house.submit(None, &job(2)).await;
+    let (PlanMessage::JobAccepted(told), _) = house.planned().await else {
+        unreachable!("no job")
+    };
+    let late = attempt(&house, told.job.clone());
+    let current = AttemptRef {
+        nonce: Nonce::from_random(8),
+        ..late.clone()
+    };
+    let mut part = Part::new(0..2);
+    part.phase = Phase::InFlight {
+        nonce: current.nonce.clone(),
+        runpod_id: None,
+    };
+    let text = serde_json::to_string(&part).unwrap();
+    let swap = house.jobstore.part_cas(&told.job, 1, 0, None, &text);
+    assert_eq!(swap.await.unwrap(), Swap::Swapped);
+    for (attempt, wanted) in [(late, json!([])), (current, json!([0, 1]))] {
+        let body = serde_json::to_value(announcement(&attempt)).unwrap();
+        let answer = say(&house, &attempt, &body).await;
+        assert_eq!(answer, (200, json!({"wanted": wanted})));
+    }
 }
 
 #[tokio::test]

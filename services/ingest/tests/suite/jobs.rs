@@ -7,12 +7,14 @@ use photofinish_contract::messages::{Command, JobAccepted, PlanMessage, RequestR
 use photofinish_contract::request::parse;
 use photofinish_jobstore::Created;
 use photofinish_kit::{Method, RedisServer, wait_until};
+use photofinish_model::estimate::Forecast;
 use photofinish_model::plan::PartPlan;
 use photofinish_model::{
     Code, Fault, ItemState, JobId, JobSnapshot, JobStatus, OutputSource, StoredOutput,
 };
 use photofinish_objects::{OutputMeta, RunDoc};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 fn accepted(message: PlanMessage) -> JobAccepted {
     match message {
@@ -108,7 +110,11 @@ async fn a_dry_run_runs_nothing() {
         (&plan["frames"], &plan["items"]),
         (&json!(3600), &json!(60))
     );
-    assert!((plan["estimated_s"].as_f64().unwrap() - 30.0).abs() < 1e-9);
+    // 3,600 frames at 120 a second, and a quarter of a second for each picture.
+    let about = |value: &Value, seconds: f64| (value.as_f64().unwrap() - seconds).abs() < 0.01;
+    assert!(about(&plan["estimated_s"], 45.0), "{plan}");
+    assert!(about(&plan["parts"][0]["estimated_s"], 15.0), "{plan}");
+    assert!(about(&plan["wall_s"], 15.0), "three parts at once: {plan}");
     house.nothing_planned().await;
 }
 
@@ -137,6 +143,7 @@ fn run_doc(house: &House, told: &JobAccepted, body: &Value) -> RunDoc {
         tenant: house.tenant.clone(),
         run: 1,
         plan: vec![PartPlan { part: 0, items }],
+        forecast: Forecast::default(),
         request,
         receivers: Vec::new(),
         accepted_at: told.accepted_at,
@@ -155,7 +162,7 @@ async fn stored(house: &House, job: &JobId, index: u16) -> StoredOutput {
         index,
         item: format!("image{}", index + 1),
         attempt: 1,
-        sha256: "ab".repeat(32),
+        sha256: hex::encode(Sha256::digest(b"video")),
         bytes: 5,
         duration_s: 2.0,
         source: OutputSource::PulledInProgress,

@@ -4,6 +4,8 @@
 mod house;
 
 mod amqp;
+mod doctor;
+mod estimates;
 mod hooks;
 mod jobs;
 mod records;

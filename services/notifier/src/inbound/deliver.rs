@@ -28,7 +28,7 @@ impl Notifier {
             }
         };
         let _alone = self.in_hand.take(&due.delivery).await;
-        if self.is_old_copy(&due, &incoming).await {
+        if self.is_old_copy(&due.delivery, &incoming).await {
             return Disposition::Ack;
         }
         let known = self.known(&due).await;
@@ -158,14 +158,14 @@ impl Notifier {
         }
     }
 
-    /// Asks the register of turns; when it is away the message passes.
-    async fn is_old_copy(&self, due: &DeliveryDue, incoming: &Incoming) -> bool {
+    /// Asks the register of turns about a message; when it is away the message passes.
+    pub(super) async fn is_old_copy(&self, key: &str, incoming: &Incoming) -> bool {
         let (turn, id) = incoming
             .turn
             .map_or((0, Uuid::nil()), |turn| (turn.turn, turn.turn_id));
         match self
             .jobstore
-            .register_turn(&due.delivery, turn, &id.to_string())
+            .register_turn(key, turn, &id.to_string())
             .await
         {
             Ok(Turn::Pass) => false,
@@ -175,7 +175,7 @@ impl Notifier {
             }
             Err(error) => {
                 tracing::debug!(
-                    delivery = due.delivery,
+                    key,
                     error = photofinish_runtime::error_chain(&error),
                     "no register"
                 );

@@ -29,6 +29,11 @@ impl Notifier {
             }
         };
         let kind = event.event.as_str();
+        // One that waited: were each copy to wait on its own, they would never become fewer.
+        if incoming.turn.is_some() && self.is_old_copy(&event_id(&event), &incoming).await {
+            count(kind, "copy");
+            return Disposition::Ack;
+        }
         match self.tell(event).await {
             Ok(disposition) => {
                 let outcome = if disposition == Disposition::Ack {

@@ -298,6 +298,7 @@ fn run_doc(tenant: &Tenant, items: u16, webhook_url: Option<&str>) -> RunDoc {
             part: 0,
             items: (0..items).collect(),
         }],
+        forecast: photofinish_model::estimate::Forecast::default(),
         request: JobRequest {
             task,
             webhook_url: webhook_url.map(str::to_owned),

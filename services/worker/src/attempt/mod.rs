@@ -29,10 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::directories::Roots;
 use self::registry::Registry;
+use self::rendering::Maker;
 use self::rescue::OwnClient;
 use self::state::{Lookup, Policy, Step};
 use self::take::{Speaker, Take};
-use crate::operations::studio::Studio;
 
 /// Outputs pushed at the same time.
 const PUSHES_AT_ONCE: usize = 4;
@@ -42,8 +42,8 @@ const TIME_MAX: Duration = Duration::from_hours(7 * 24);
 /// Does attempts.
 #[derive(Debug)]
 pub struct Attempts {
-    /// What rendering needs.
-    pub studio: Arc<Studio>,
+    /// What makes the files.
+    pub maker: Arc<dyn Maker>,
     /// What is being served.
     pub registry: Registry,
     /// Where files lie.
@@ -90,7 +90,7 @@ impl Attempts {
             biased;
             () = taken.cancelled.cancelled() => false,
             () = self.drive(&take, input) => true,
-            () = forever(rendering::render(&self.studio, &take, &input.work, &dirs)) => false,
+            () = forever(rendering::render(&*self.maker, &take, &input.work, &dirs)) => false,
             () = watch_end(&take, &taken.stopping) => false,
             () = follow(followed, progress) => false,
             () = signal::post_newest(&self.client, input.signal_url.as_deref(), &take) => false,

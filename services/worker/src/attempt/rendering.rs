@@ -1,16 +1,20 @@
 //! Rendering of all items of a taking, several at once.
 //!
+//! Nouns: a [`Maker`] makes the file of one item, by an [`Order`]: the studio does.
+//!
 //! Guarantee: one item's fault never disturbs another; every item ends as an output, as a fault or
-//! as unwanted.
+//! as unwanted. Not for: how the file is made.
 
+use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use photofinish_contract::announcement::ReadyOutput;
 use photofinish_contract::attempt_input::Work;
 use photofinish_contract::request::VIDEO_ITEM;
-use photofinish_model::{Code, ItemIndex};
+use photofinish_model::{Code, ItemIndex, Nonce};
 use sha2::{Digest as _, Sha256};
 
 use super::directories::{Directories, output_name};
@@ -55,37 +59,78 @@ fn urls_of(work: &Work) -> Vec<&str> {
     }
 }
 
-/// What all items of a taking share.
-#[derive(Clone, Copy)]
-struct Shared<'a> {
-    studio: &'a Studio,
-    inputs: &'a Inputs,
-    work: &'a Work,
+/// One item that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// The work that it is of.
+    pub work: &'a Work,
+    /// The item.
+    pub item: &'a Item,
+    /// Its attempt's fencing token.
+    pub nonce: &'a Nonce,
+    /// What the items of the taking fetch.
+    pub inputs: &'a Inputs,
+    /// A directory for what is half done, removed afterwards.
+    pub dir: &'a Path,
+    /// Where the finished file is to be.
+    pub out: &'a Path,
+}
+
+/// Makes the files of items. Two do: the studio, and the stand-in for it in tests of the whole product, where what
+/// surrounds the making is to be real and the pictures do not matter.
+pub trait Maker: Debug + Send + Sync {
+    /// How many items of a taking may be under way, those included that only fetch.
+    fn at_once(&self) -> usize;
+
+    /// Makes one; it must soon answer [`Halt::Stopped`] when the item's `stop` is cancelled.
+    fn make<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Made, Halt>>;
+}
+
+impl Maker for Studio {
+    fn at_once(&self) -> usize {
+        self.settings.batch + FETCHED_AHEAD
+    }
+
+    fn make<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Made, Halt>> {
+        make(self, order).boxed()
+    }
 }
 
 /// Renders everything that is wanted into the taking's directory.
-pub async fn render(studio: &Studio, take: &Take, work: &Work, dirs: &Directories) {
-    let at_once = studio.settings.batch + FETCHED_AHEAD;
+pub async fn render(maker: &dyn Maker, take: &Take, work: &Work, dirs: &Directories) {
     let inputs = Inputs::new(dirs.work.clone(), urls_of(work));
-    let shared = Shared {
-        studio,
-        inputs: &inputs,
-        work,
-    };
     futures_util::stream::iter(take.items())
-        .for_each_concurrent(at_once, |item| render_item(shared, take, dirs, item))
+        .for_each_concurrent(maker.at_once(), |item| {
+            render_item(maker, (work, &inputs), take, dirs, item)
+        })
         .await;
     let now = take.now();
     take.change(|state| state.rendered(now));
 }
 
-async fn render_item(shared: Shared<'_>, take: &Take, dirs: &Directories, item: &Item) {
+async fn render_item(
+    maker: &dyn Maker,
+    (work, inputs): (&Work, &Inputs),
+    take: &Take,
+    dirs: &Directories,
+    item: &Item,
+) {
+    // Before anything is waited for: so it is told together with what came before it.
+    take.begun(item.index);
     let name = output_name(item.index, &item.id);
     let dir = dirs.work.join(item.index.to_string());
     let out = dirs.output.join(&name);
+    let order = Order {
+        work,
+        item,
+        nonce: take.nonce(),
+        inputs,
+        dir: &dir,
+        out: &out,
+    };
     let made = match tokio::fs::create_dir_all(&dir).await {
         Ok(()) if item.stop.is_cancelled() => Err(Halt::Stopped),
-        Ok(()) => Box::pin(make(shared, item, &dir, &out)).await,
+        Ok(()) => maker.make(order).await,
         Err(error) => Err(disk_fault(&error)),
     };
     // Best effort: the whole directory goes with the taking.
@@ -109,8 +154,9 @@ async fn render_item(shared: Shared<'_>, take: &Take, dirs: &Directories, item: 
             "failed"
         }
         Err(Halt::Stopped) => {
-            if let Some(fault) = stop_fault(take, item.index) {
-                take.failed(item.index, fault);
+            match stop_fault(take, item.index) {
+                Some(fault) => take.failed(item.index, fault),
+                None => take.change(|state| state.left(item.index)),
             }
             "stopped"
         }
@@ -118,15 +164,16 @@ async fn render_item(shared: Shared<'_>, take: &Take, dirs: &Directories, item: 
     metrics::counter!("photofinish_worker_items_total", "outcome" => outcome).increment(1);
 }
 
-async fn make(shared: Shared<'_>, item: &Item, dir: &Path, out: &Path) -> Result<Made, Halt> {
+async fn make(studio: &Studio, order: Order<'_>) -> Result<Made, Halt> {
+    let Order { item, dir, out, .. } = order;
     let desk = Desk {
-        studio: shared.studio,
-        inputs: shared.inputs,
+        studio,
+        inputs: order.inputs,
         dir,
         stop: &item.stop,
         progress: &item.progress,
     };
-    match shared.work {
+    match order.work {
         Work::Img2vid {
             frame_rate,
             width,

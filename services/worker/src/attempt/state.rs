@@ -46,6 +46,7 @@ pub struct State {
     policy: Policy,
     outputs: BTreeMap<ItemIndex, (ReadyOutput, Standing)>,
     errors: BTreeMap<ItemIndex, ItemError>,
+    rendering: BTreeSet<ItemIndex>,
     unwanted: BTreeSet<ItemIndex>,
     contact: bool,
     push_asked: bool,
@@ -85,6 +86,7 @@ impl State {
             policy,
             outputs: BTreeMap::new(),
             errors: BTreeMap::new(),
+            rendering: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             contact: false,
             push_asked: false,
@@ -101,15 +103,27 @@ impl State {
         self.announced_at.get_or_insert(now);
     }
 
+    /// An item is begun.
+    pub fn begun(&mut self, index: ItemIndex) {
+        self.rendering.insert(index);
+    }
+
+    /// An item is under way no longer, whatever came of it.
+    pub fn left(&mut self, index: ItemIndex) {
+        self.rendering.remove(&index);
+    }
+
     /// An output is ready.
     pub fn ready(&mut self, now: Duration, output: ReadyOutput) {
         self.last_ready = self.last_ready.max(now);
+        self.rendering.remove(&output.index);
         self.outputs
             .insert(output.index, (output, Standing::default()));
     }
 
     /// An item failed.
     pub fn failed(&mut self, error: ItemError) {
+        self.rendering.remove(&error.index);
         self.errors.insert(error.index, error);
     }
 
@@ -196,6 +210,11 @@ impl State {
     /// All faults.
     pub fn errors(&self) -> Vec<ItemError> {
         self.errors.values().cloned().collect()
+    }
+
+    /// Items that are under way.
+    pub fn rendering(&self) -> Vec<ItemIndex> {
+        self.rendering.iter().copied().collect()
     }
 
     /// When rendering ended.

@@ -141,6 +141,19 @@ impl Take {
         offered == self.token_hash
     }
 
+    /// An item is begun: tell everybody, for this may be the last that is heard of us.
+    pub fn begun(&self, index: ItemIndex) {
+        let nothing_yet = self.change(|state| {
+            state.begun(index);
+            state.outputs().is_empty() && state.errors().is_empty()
+        });
+        self.announce(if nothing_yet {
+            AnnouncementKind::Started
+        } else {
+            AnnouncementKind::Ready
+        });
+    }
+
     /// An output is ready: tell everybody.
     pub fn ready(&self, output: ReadyOutput) {
         let now = self.now();
@@ -216,6 +229,7 @@ impl Take {
             outputs: state.outputs(),
             rescued: state.rescued(),
             errors: state.errors(),
+            rendering: state.rendering(),
             spent: Spent {
                 taken_s: now.as_secs_f64(),
                 linger_s: lingered.as_secs_f64(),

@@ -44,7 +44,7 @@ impl Bench {
         Door::new(routes, None, Limits::default()).serve(&context.tasks, listener);
         let (work, output) = (dir.path().join("work"), dir.path().join("output"));
         let attempts = Attempts {
-            studio: Arc::new(studio),
+            maker: Arc::new(studio),
             registry,
             roots: Roots::new(&work, &output, "boot").unwrap(),
             client: OwnClient::new().unwrap(),

@@ -1,7 +1,8 @@
 -- Grants a slot and, if wanted, picks the lane whose turn it is.
--- KEYS: epoch, slots, grants, count, waiting, marks, served
--- ARGV: capacity, in flight by RunPod's own count, holder, ttl ms, epoch age min ms, pick (0|1),
---       then the priorities, most urgent first
+-- KEYS: epoch, slots, grants, count, waiting, marks, served, lanes
+-- ARGV: capacity, in flight by RunPod's own count, holder, ttl ms, epoch age min ms,
+--       for which lane (next: pick it | its number | '': none),
+--       slots that a lane may have (0: any number), then the priorities, most urgent first
 -- Answers {'young' | 'full' | 'empty' | 'granted' [, priority, lane, mark]}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -13,41 +14,69 @@ end
 if now - tonumber(epoch) < tonumber(ARGV[5]) then return {'young'} end
 -- A grant that came to nothing ends by itself; an attempt that nobody vouches for any more does
 -- not: it is asked for, and only then freed.
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
+  redis.call('ZREM', KEYS[3], holder)
+  redis.call('HDEL', KEYS[8], holder)
+end
 redis.call('ZREM', KEYS[3], ARGV[3])
+redis.call('HDEL', KEYS[8], ARGV[3])
 local held = redis.call('ZCARD', KEYS[2]) + redis.call('ZCARD', KEYS[3])
 if math.max(held, tonumber(ARGV[2])) >= tonumber(ARGV[1]) then return {'full'} end
 local expires = now + tonumber(ARGV[4])
-if ARGV[6] == '0' then
+local lane_max = tonumber(ARGV[7])
+local busy = {}
+if lane_max > 0 then
+  -- Counted anew each time from the slots that are taken, so nothing can leak.
+  for k = 2, 3 do
+    for _, name in ipairs(redis.call('ZRANGE', KEYS[k], 0, -1)) do
+      local lane = redis.call('HGET', KEYS[8], name)
+      if lane then busy[lane] = (busy[lane] or 0) + 1 end
+    end
+  end
+end
+local function may(lane) return lane_max == 0 or (busy[lane] or 0) < lane_max end
+if ARGV[6] ~= 'next' then
+  if ARGV[6] ~= '' then
+    if not may(ARGV[6]) then return {'full'} end
+    redis.call('HSET', KEYS[8], ARGV[3], ARGV[6])
+  end
   redis.call('ZADD', KEYS[3], expires, ARGV[3])
   return {'granted'}
 end
-local waiting = redis.call('ZRANGE', KEYS[5], 0, -1)
+-- {priority, lane} of each lane that waits and may have one more, the longest unserved first.
+local waiting = {}
+for _, member in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+  local priority, lane = string.match(member, '^(%a+)%.(%d+)$')
+  if may(lane) then
+    waiting[#waiting + 1] = {priority, tonumber(lane)}
+  end
+end
 if #waiting == 0 then return {'empty'} end
 local chosen
 if redis.call('INCR', KEYS[4]) % 10 == 0 then
-  chosen = waiting[1] -- the longest unserved, of any priority: none starves
+  chosen = waiting[1] -- of any priority: none starves
 else
-  for p = 7, #ARGV do
+  for p = 8, #ARGV do
     local last = tonumber(redis.call('HGET', KEYS[7], ARGV[p]) or -1)
     local lowest, following
-    for _, member in ipairs(waiting) do
-      local priority, lane = string.match(member, '^(%a+)%.(%d+)$')
-      if priority == ARGV[p] then
-        lane = tonumber(lane)
+    for _, candidate in ipairs(waiting) do
+      local lane = candidate[2]
+      if candidate[1] == ARGV[p] then
         if not lowest or lane < lowest then lowest = lane end
         if lane > last and (not following or lane < following) then following = lane end
       end
     end
     if lowest then
-      chosen = ARGV[p] .. '.' .. string.format('%d', following or lowest)
+      chosen = {ARGV[p], following or lowest}
       break
     end
   end
 end
 if not chosen then return {'empty'} end
-local priority, lane = string.match(chosen, '^(%a+)%.(%d+)$')
+local priority, lane = chosen[1], string.format('%d', chosen[2])
+local member = priority .. '.' .. lane
 redis.call('HSET', KEYS[7], priority, lane)
-redis.call('ZADD', KEYS[5], now, chosen)
+redis.call('ZADD', KEYS[5], now, member)
 redis.call('ZADD', KEYS[3], expires, ARGV[3])
-return {'granted', priority, tonumber(lane), tonumber(redis.call('HGET', KEYS[6], chosen) or 0)}
+redis.call('HSET', KEYS[8], ARGV[3], lane)
+return {'granted', priority, chosen[2], tonumber(redis.call('HGET', KEYS[6], member) or 0)}

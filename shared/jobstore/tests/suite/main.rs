@@ -5,6 +5,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod estimates;
+mod fairness;
 mod lists;
 mod records;
 mod slots;
@@ -12,6 +14,7 @@ mod slots;
 use jiff::Timestamp;
 use photofinish_jobstore::{JobStore, Settings};
 use photofinish_kit::Redis;
+use photofinish_model::estimate::Forecast;
 use photofinish_model::{
     Code, Fault, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, OnItemError, Operation,
     OutputSource, Priority, StoredOutput, Tenant, Usage,
@@ -65,6 +68,7 @@ fn snapshot(job: u128, run: u32, items: u16) -> JobSnapshot {
             })
             .collect(),
         parts: 1,
+        forecast: Forecast::default(),
         error: None,
         usage: Usage::default(),
         metadata: None,

@@ -3,10 +3,11 @@
 use super::*;
 use futures_util::{StreamExt, TryStreamExt};
 use photofinish_jobstore::{
-    Class, Created, Finished, JobStore, JobStoreError, Settle, Started, Swap, Turn, Wanted,
+    Class, Created, Finished, JobStore, JobStoreError, KeptUpload, Settle, Started, Swap, Turn,
+    Wanted,
 };
 use photofinish_kit::RedisServer;
-use photofinish_model::{Counts, ItemIndex, ItemState, JobId, JobStatus, Usage};
+use photofinish_model::{Counts, ItemIndex, ItemState, JobId, JobStatus, Nonce, Usage};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -244,6 +245,7 @@ async fn starts_and_costs_count_once() -> Outcome {
         linger_s: 0.5,
         attempts: 1,
         rescued: 1,
+        ..Usage::default()
     };
     assert!(store.add_usage(&job.job, 1, "0/1", cost).await?);
     assert!(!store.add_usage(&job.job, 1, "0/1", cost).await?);
@@ -256,7 +258,8 @@ async fn starts_and_costs_count_once() -> Outcome {
             gpu_seconds: 5.0,
             linger_s: 1.0,
             attempts: 2,
-            rescued: 2
+            rescued: 2,
+            ..Usage::default()
         }
     );
     let outside = store
@@ -356,5 +359,28 @@ async fn a_run_that_ended_before_it_was_recorded_is_not_counted() -> Outcome {
     assert_eq!(store.jobs_in_flight().await?, 1);
     assert_eq!(store.create(&snapshot(71, 1, 1)).await?, Created::Exists);
     assert_eq!(store.jobs_in_flight().await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_is_kept_until_it_is_forgotten() -> Outcome {
+    let store = store()?;
+    let job = JobId::from_random(77);
+    assert!(store.kept_uploads(&job).await?.is_empty());
+    let upload = |id: &str, index| KeptUpload {
+        id: id.to_owned(),
+        key: format!("acme/{job}/{index:04}-a.r1.00000000.mp4"),
+        run: 1,
+        index,
+        nonce: Nonce::from_random(7),
+    };
+    let (one, other) = (upload("a", 3), upload("b", 4));
+    store.keep_upload(&job, &one).await?;
+    store.keep_upload(&job, &one).await?;
+    store.keep_upload(&job, &other).await?;
+    assert_eq!(store.kept_uploads(&job).await?, [one, other.clone()]);
+    store.forget_upload(&job, "a").await?;
+    store.forget_upload(&job, "a").await?;
+    assert_eq!(store.kept_uploads(&job).await?, [other]);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use futures_util::{StreamExt, TryStreamExt};
-use photofinish_jobstore::{Grant, GrantAsk, JobStore, LaneGrant, Settings, SlotKind};
+use photofinish_jobstore::{Grant, GrantAsk, JobStore, LaneGrant, Settings, SlotFor, SlotKind};
 use photofinish_kit::{Redis, wait_until};
 use photofinish_model::Priority;
 use secrecy::SecretString;
@@ -14,7 +14,8 @@ fn ask(capacity: u32, holder: &str) -> GrantAsk {
         reported: 0,
         holder: holder.to_owned(),
         ttl: Duration::from_mins(1),
-        pick_lane: true,
+        slot_for: SlotFor::Next,
+        lane_max: 0,
     }
 }
 
@@ -137,7 +138,7 @@ async fn grants_expire_and_attempts_do_not() -> Outcome {
     let short = Duration::from_millis(50);
     let slot_only = |holder: &str| GrantAsk {
         ttl: short,
-        pick_lane: false,
+        slot_for: SlotFor::Nobody,
         ..ask(2, holder)
     };
     assert_eq!(

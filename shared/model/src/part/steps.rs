@@ -1,7 +1,7 @@
 //! What each event means for a part: one function for each.
 
-use super::{Command, Ctx, Note, Part, PartPolicy, Phase, Step};
-use crate::{Code, Fault, ItemIndex, Nonce, RunPodId};
+use super::{Command, Ctx, Note, Outcome, Part, Phase, Step};
+use crate::{Fault, ItemIndex, Nonce, RunPodId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -25,7 +25,13 @@ impl Part {
         }
     }
 
-    pub(super) fn granted(&self, attempt: u16, nonce: &Nonce) -> Step {
+    pub(super) fn granted(
+        &self,
+        attempt: u16,
+        nonce: &Nonce,
+        endpoint: &str,
+        settled: &BTreeSet<ItemIndex>,
+    ) -> Step {
         if attempt < self.attempt {
             return self.stay(Note::Stale, vec![Command::ReturnGrant]);
         }
@@ -36,18 +42,10 @@ impl Part {
                 phase: Phase::Waiting,
                 ..self.clone()
             };
-            return ahead.granted(attempt, nonce);
+            return ahead.granted(attempt, nonce, endpoint, settled);
         }
         match &self.phase {
-            Phase::Waiting => self.move_to(
-                Phase::Submitting {
-                    nonce: nonce.clone(),
-                },
-                vec![Command::Post {
-                    nonce: nonce.clone(),
-                    items: self.items(),
-                }],
-            ),
+            Phase::Waiting => self.posted_to(nonce, endpoint, settled),
             // The process that posted it died: it may be running. Never post it again under its
             // token; the watch finds out.
             Phase::Submitting { nonce } => self.move_to(
@@ -55,14 +53,7 @@ impl Part {
                     nonce: nonce.clone(),
                     runpod_id: None,
                 },
-                vec![
-                    Command::ReturnGrant,
-                    Command::Watch {
-                        nonce: nonce.clone(),
-                        runpod_id: None,
-                        items: self.items(),
-                    },
-                ],
+                vec![Command::ReturnGrant, self.watch(nonce, None)],
             ),
             Phase::InFlight { .. } => {
                 let mut commands = vec![Command::ReturnGrant];
@@ -73,41 +64,63 @@ impl Part {
         }
     }
 
-    pub(super) fn refused(&self, nonce: &Nonce) -> Step {
-        match &self.phase {
-            Phase::Submitting { nonce: current } if current == nonce => self.move_to(
-                Phase::Waiting,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-            Phase::Done => self.stay(
-                Note::AlreadyFinal,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
-            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => self.stay(
-                Note::Stale,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
+    fn posted_to(&self, nonce: &Nonce, endpoint: &str, settled: &BTreeSet<ItemIndex>) -> Step {
+        let mut next = self.clone();
+        next.open.retain(|index, _| !settled.contains(index));
+        next.alone.retain(|index| !settled.contains(index));
+        let posted = next.next_items();
+        let command = if posted.is_empty() {
+            next.phase = Phase::Done;
+            Command::ReturnGrant
+        } else {
+            next.endpoint = Some(endpoint.to_owned());
+            next.phase = Phase::Submitting {
+                nonce: nonce.clone(),
+            };
+            Command::Post {
+                nonce: nonce.clone(),
+                items: posted.iter().copied().collect(),
+            }
+        };
+        next.posted = posted;
+        Step {
+            next,
+            commands: vec![command],
+            note: Note::Advanced,
         }
     }
 
-    pub(super) fn submitted(&self, nonce: &Nonce, runpod_id: Option<&RunPodId>) -> Step {
+    pub(super) fn refused(&self, nonce: &Nonce, endpoint: &str) -> Step {
+        let free = vec![Command::FreeSlot {
+            nonce: nonce.clone(),
+            endpoint: Some(endpoint.to_owned()),
+        }];
+        match &self.phase {
+            Phase::Submitting { nonce: current } if current == nonce => {
+                let mut step = self.move_to(Phase::Waiting, free);
+                step.next.posted.clear();
+                step
+            }
+            Phase::Done => self.stay(Note::AlreadyFinal, free),
+            Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => {
+                self.stay(Note::Stale, free)
+            }
+        }
+    }
+
+    pub(super) fn submitted(
+        &self,
+        nonce: &Nonce,
+        endpoint: &str,
+        runpod_id: Option<&RunPodId>,
+    ) -> Step {
         match &self.phase {
             Phase::Submitting { nonce: current } if current == nonce => self.move_to(
                 Phase::InFlight {
                     nonce: nonce.clone(),
                     runpod_id: runpod_id.cloned(),
                 },
-                vec![Command::Watch {
-                    nonce: nonce.clone(),
-                    runpod_id: runpod_id.cloned(),
-                    items: self.items(),
-                }],
+                vec![self.watch(nonce, runpod_id)],
             ),
             Phase::InFlight {
                 nonce: current,
@@ -128,9 +141,9 @@ impl Part {
                     note: Note::Repeated,
                 }
             }
-            Phase::Done => self.stay(Note::AlreadyFinal, unwanted(runpod_id)),
+            Phase::Done => self.stay(Note::AlreadyFinal, unwanted(runpod_id, Some(endpoint))),
             Phase::Waiting | Phase::Submitting { .. } | Phase::InFlight { .. } => {
-                self.stay(Note::Stale, unwanted(runpod_id))
+                self.stay(Note::Stale, unwanted(runpod_id, Some(endpoint)))
             }
         }
     }
@@ -140,38 +153,43 @@ impl Part {
         &self,
         attempt: u16,
         nonce: &Nonce,
+        endpoint: &str,
         runpod_id: Option<&RunPodId>,
+        items: &BTreeSet<ItemIndex>,
     ) -> Step {
-        let known = match &self.phase {
+        let (known, posted) = match &self.phase {
             Phase::Done => return self.stay(Note::AlreadyFinal, Vec::new()),
             _older if attempt < self.attempt => return self.stay(Note::Stale, Vec::new()),
-            _newer if attempt > self.attempt => None,
-            Phase::Waiting => None,
-            Phase::Submitting { nonce: current } if current == nonce => None,
+            _newer if attempt > self.attempt => (None, items),
+            Phase::Waiting => (None, items),
+            Phase::Submitting { nonce: current } if current == nonce => (None, &self.posted),
             Phase::InFlight {
                 nonce: current,
                 runpod_id,
-            } if current == nonce => runpod_id.clone(),
+            } if current == nonce => (runpod_id.clone(), &self.posted),
             Phase::Submitting { .. } | Phase::InFlight { .. } => {
                 return self.stay(Note::Stale, Vec::new());
             }
         };
-        let phase = Phase::InFlight {
-            nonce: nonce.clone(),
-            runpod_id: known.or_else(|| runpod_id.cloned()),
-        };
-        if attempt == self.attempt && phase == self.phase {
-            return self.stay(Note::Repeated, Vec::new());
-        }
         let next = Self {
             attempt,
-            phase,
+            phase: Phase::InFlight {
+                nonce: nonce.clone(),
+                runpod_id: known.or_else(|| runpod_id.cloned()),
+            },
+            posted: posted.clone(),
+            endpoint: Some(endpoint.to_owned()),
             ..self.clone()
+        };
+        let note = if next == *self {
+            Note::Repeated
+        } else {
+            Note::Advanced
         };
         Step {
             next,
             commands: Vec::new(),
-            note: Note::Advanced,
+            note,
         }
     }
 
@@ -203,6 +221,7 @@ impl Part {
     pub(super) fn ended(&self, over: &Over<'_>, ctx: &Ctx) -> Step {
         let mut commands = vec![Command::FreeSlot {
             nonce: over.nonce.clone(),
+            endpoint: Some(over.endpoint.to_owned()),
         }];
         if !self.is_about(over) {
             // What it stored is in the set already. Say again what is owed: the process that
@@ -219,34 +238,18 @@ impl Part {
                 }
             };
         }
-        let mut next = Self {
-            open: BTreeMap::new(),
-            ..self.clone()
-        };
-        for (index, tries) in &self.open {
-            if over.settled.contains(index) {
-                continue;
-            }
-            let tries = if over.spent { tries + 1 } else { *tries };
-            match judge(tries, over.faults.get(index), &ctx.policy) {
-                Some(fault) => {
-                    next.failed.insert(*index, fault);
-                }
-                None => {
-                    next.open.insert(*index, tries);
-                }
-            }
-        }
+        let mut next = self.charged(over, &ctx.policy);
         commands.extend(next.owed_failures(over.settled));
         if next.open.is_empty() {
             next.phase = Phase::Done;
         } else {
-            let tries = next.open.values().copied().max().unwrap_or(0);
+            let given = next.next_items();
+            let tries = given.iter().filter_map(|index| next.open.get(index)).max();
             next.attempt = self.attempt.max(over.attempt).saturating_add(1);
             next.phase = Phase::Waiting;
             commands.push(Command::Queue {
                 attempt: next.attempt,
-                after: pause(tries, ctx),
+                after: pause(tries.copied().unwrap_or(0), ctx),
             });
         }
         Step {
@@ -257,64 +260,42 @@ impl Part {
     }
 
     pub(super) fn run_over(&self) -> Step {
+        let free = |nonce: &Nonce| Command::FreeSlot {
+            nonce: nonce.clone(),
+            endpoint: self.endpoint.clone(),
+        };
         match &self.phase {
             Phase::Done => self.stay(Note::AlreadyFinal, Vec::new()),
             Phase::Waiting => self.move_to(Phase::Done, Vec::new()),
-            Phase::Submitting { nonce } => self.move_to(
-                Phase::Done,
-                vec![Command::FreeSlot {
-                    nonce: nonce.clone(),
-                }],
-            ),
+            Phase::Submitting { nonce } => self.move_to(Phase::Done, vec![free(nonce)]),
             Phase::InFlight { nonce, runpod_id } => {
-                let mut commands = unwanted(runpod_id.as_ref());
-                commands.push(Command::FreeSlot {
-                    nonce: nonce.clone(),
-                });
+                let mut commands = unwanted(runpod_id.as_ref(), self.endpoint.as_deref());
+                commands.push(free(nonce));
                 self.move_to(Phase::Done, commands)
             }
         }
     }
 }
 
-/// The fields of [`Event::Ended`].
+/// The fields of [`Event::Ended`](super::Event::Ended).
 pub(super) struct Over<'a> {
     pub(super) attempt: u16,
     pub(super) nonce: &'a Nonce,
-    pub(super) spent: bool,
+    pub(super) endpoint: &'a str,
+    pub(super) worker: Option<&'a str>,
+    pub(super) said: &'a str,
+    pub(super) outcome: &'a Outcome,
+    pub(super) items: &'a BTreeSet<ItemIndex>,
     pub(super) settled: &'a BTreeSet<ItemIndex>,
     pub(super) faults: &'a BTreeMap<ItemIndex, (Fault, bool)>,
 }
 
-fn unwanted(runpod_id: Option<&RunPodId>) -> Vec<Command> {
-    runpod_id
-        .map(|id| Command::CancelAttempt {
-            runpod_id: id.clone(),
-        })
-        .into_iter()
-        .collect()
-}
-
-/// Whether an item that is not settled fails for good now.
-fn judge(tries: u8, fault: Option<&(Fault, bool)>, policy: &PartPolicy) -> Option<Fault> {
-    match fault {
-        Some((fault, true)) => Some(fault.clone()),
-        Some((fault, false)) if tries >= policy.attempts_per_item_max => Some(Fault::new(
-            Code::AttemptsExhausted,
-            format!(
-                "failed in {tries} attempts; the last said: {}",
-                fault.detail
-            ),
-        )),
-        None if tries >= policy.attempts_per_item_max => Some(Fault::new(
-            Code::AttemptsExhausted,
-            format!(
-                "no output in {tries} attempts, each ended without it; check that the input is \
-                 sound, then retry the job"
-            ),
-        )),
-        Some((_, false)) | None => None,
-    }
+fn unwanted(runpod_id: Option<&RunPodId>, endpoint: Option<&str>) -> Vec<Command> {
+    let cancel = |id: &RunPodId| Command::CancelAttempt {
+        runpod_id: id.clone(),
+        endpoint: endpoint.map(str::to_owned),
+    };
+    runpod_id.map(cancel).into_iter().collect()
 }
 
 fn pause(tries: u8, ctx: &Ctx) -> Duration {
@@ -332,7 +313,7 @@ fn pause(tries: u8, ctx: &Ctx) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Event;
+    use super::super::{Event, PartPolicy};
     use super::*;
 
     fn ctx() -> Ctx {
@@ -343,15 +324,23 @@ mod tests {
     }
 
     fn granted(attempt: u16, number: u128) -> Event {
-        let nonce = Nonce::from_random(number);
-        Event::Granted { attempt, nonce }
+        Event::Granted {
+            attempt,
+            nonce: Nonce::from_random(number),
+            endpoint: "ep-1".to_owned(),
+            settled: BTreeSet::new(),
+        }
     }
 
     fn ended(attempt: u16, number: u128) -> Event {
         Event::Ended {
             attempt,
             nonce: Nonce::from_random(number),
-            spent: true,
+            endpoint: "ep-1".to_owned(),
+            worker: None,
+            said: "the worker returned".to_owned(),
+            outcome: Outcome::Returned,
+            items: BTreeSet::new(),
             settled: BTreeSet::new(),
             faults: BTreeMap::new(),
         }
@@ -379,7 +368,9 @@ mod tests {
         let watched = |id: Option<&str>| Event::Watched {
             attempt: 1,
             nonce: Nonce::from_random(1),
+            endpoint: "ep-1".to_owned(),
             runpod_id: id.map(|id| id.parse().unwrap()),
+            items: (0..3).collect(),
         };
         let back = Part::new(0..3).step(&watched(Some("rp-1")), &ctx()).next;
         let step = back.step(&granted(1, 2), &ctx());

@@ -3,9 +3,10 @@
 use super::*;
 use futures_util::{StreamExt, TryStreamExt};
 use photofinish_contract::job::{Job, ViewSettings};
+use photofinish_kit::{Answer, Receiver, S3Credentials};
 use photofinish_model::{Code, Fault, ItemState, JobId, JobSnapshot, JobStatus};
 use photofinish_objects::{
-    Class, ItemFault, ObjectsError, PartRecord, TenantRecord, WebhookEndpointRecord,
+    Class, ItemFault, Lifecycle, ObjectsError, PartRecord, TenantRecord, WebhookEndpointRecord,
 };
 
 #[tokio::test]
@@ -231,6 +232,59 @@ async fn system_records_grow_by_versions() -> Outcome {
             .await?
             .len(),
         3
+    );
+    Ok(())
+}
+
+/// A bucket that tells its rules, which is scripted, and the tests' own, which knows none.
+#[tokio::test]
+async fn the_bucket_is_asked_for_its_lifecycle() -> Outcome {
+    let (_server, objects) = start().await?;
+    let answer = objects.lifecycle().await?;
+    assert!(matches!(answer, Lifecycle::NotKnown(_)), "{answer:?}");
+    objects.check().await?;
+    let now = time("2026-11-22T10:00:00Z");
+    objects.try_presigned(Duration::from_mins(5), now).await?;
+
+    let scripted = Receiver::start().await?;
+    let credentials = S3Credentials::default();
+    let objects = Objects::connect(&Settings {
+        endpoint: scripted.url("").trim_end_matches('/').to_owned(),
+        public_endpoint: String::new(),
+        bucket: "media".to_owned(),
+        region: credentials.region,
+        access_key_id: credentials.access_key,
+        secret_access_key: credentials.secret_key,
+        prefix: "media".to_owned(),
+        path_style: true,
+        connect_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(30),
+    })?;
+    let rules = "<LifecycleConfiguration><Rule><Filter><Prefix>media/</Prefix></Filter>\
+        <Status>Enabled</Status><AbortIncompleteMultipartUpload><DaysAfterInitiation>1\
+        </DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>";
+    scripted.script([Answer {
+        body: rules.to_owned(),
+        ..Answer::default()
+    }]);
+    let known = objects.lifecycle().await?;
+    assert_eq!(known.aborts_under(&objects.uploads_prefix()), Some(1));
+    assert_eq!(known.expires_under(&objects.rescue_prefix()), None);
+    scripted.script([Answer {
+        status: 404,
+        body: "<Error><Code>NoSuchLifecycleConfiguration</Code></Error>".to_owned(),
+        ..Answer::default()
+    }]);
+    assert_eq!(objects.lifecycle().await?, Lifecycle::Rules(Vec::new()));
+    scripted.script([Answer {
+        status: 403,
+        body: "<Error><Code>AccessDenied</Code></Error>".to_owned(),
+        ..Answer::default()
+    }]);
+    let refused = objects.lifecycle().await?;
+    assert!(
+        matches!(&refused, Lifecycle::NotKnown(why) if why.contains("AccessDenied")),
+        "{refused:?}"
     );
     Ok(())
 }

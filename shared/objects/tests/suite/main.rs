@@ -8,11 +8,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use photofinish_contract::request::{Fit, Image, Img2vid, JobRequest, Motion, Task};
 use photofinish_kit::{S3, install_crypto};
+use photofinish_model::estimate::Forecast;
 use photofinish_model::plan::PartPlan;
 use photofinish_model::{
     AttemptRef, JobId, Nonce, OnItemError, OutputSource, Priority, StoredOutput, Tenant,
 };
-use photofinish_objects::{Objects, OutputMeta, RunDoc, Settings};
+use photofinish_objects::{Objects, OutputMeta, OutputUpload, RunDoc, Settings};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ fn run_doc(job: &JobId, run: u32, items: u16) -> RunDoc {
             part: 0,
             items: (0..items).collect(),
         }],
+        forecast: Forecast::default(),
         request: request(usize::from(items)),
         receivers: Vec::new(),
         accepted_at: time("2026-11-22T10:00:00Z"),

@@ -276,6 +276,14 @@ impl Health {
         })
     }
 
+    /// True when no worker is up or on its way, and those that are wanted crash or find no
+    /// machine; whether anything waits or not.
+    pub fn is_stuck(&self) -> bool {
+        let workers = &self.workers;
+        let hope = workers.idle + workers.ready + workers.running + workers.initializing;
+        hope == 0 && workers.throttled + workers.unhealthy > 0
+    }
+
     /// Runs that are queued or with a worker.
     pub fn in_flight(&self) -> u64 {
         self.jobs.in_queue.saturating_add(self.jobs.in_progress)
@@ -428,6 +436,14 @@ mod tests {
             Some(Shortage::Unhealthy)
         );
         assert_eq!(why(json!({})), Some(Shortage::NoWorkers));
+        let stuck = |workers| {
+            Health::from_value(&json!({"workers": workers}))
+                .unwrap()
+                .is_stuck()
+        };
+        assert!(stuck(json!({"throttled": 1})) && stuck(json!({"unhealthy": 2})));
+        assert!(!stuck(json!({"throttled": 1, "initializing": 1})));
+        assert!(!stuck(json!({"throttled": 1, "idle": 1})) && !stuck(json!({})));
         assert_eq!(Health::default().shortage(), None);
     }
 

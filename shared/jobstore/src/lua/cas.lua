@@ -1,4 +1,4 @@
--- Replaces a part's state if it is the expected one ('' : none). KEYS: parts
+-- Replaces a field of a hash if it is the expected one ('' : none). KEYS: the hash
 -- ARGV: field, expected, new, ttl ms   Answers {1} or {0, current or nil}.
 local current = redis.call('HGET', KEYS[1], ARGV[1])
 if (current or '') ~= ARGV[2] then return {0, current} end

@@ -1,0 +1,36 @@
+//! `GET /v1/admin/doctor`.
+
+use crate::house::{House, OPERATOR, ask};
+use photofinish_contract::doctor::{Diagnosis, State};
+use reqwest::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_told_how_the_bucket_stands() {
+    let house = House::open().await;
+    let path = "/v1/admin/doctor";
+    let (status, _) = house.get(path).await;
+    assert_eq!(status, 403, "not for tenants");
+    let call = house.call(Method::GET, path).bearer_auth(OPERATOR);
+    let (status, answer) = ask(call).await;
+    assert_eq!(status, 200, "{answer}");
+    let diagnosis: Diagnosis = serde_json::from_value(answer).unwrap();
+    let stands: Vec<_> = diagnosis
+        .checks
+        .iter()
+        .map(|check| (check.name.as_str(), check.state))
+        .collect();
+    // The tests' bucket knows no lifecycle: that is said, and is no fault.
+    let expected = [
+        ("bucket", State::Ok),
+        ("presigned_urls", State::Ok),
+        ("lifecycle_uploads", State::Unknown),
+        ("lifecycle_rescue", State::Unknown),
+    ];
+    assert_eq!(stands, expected, "{diagnosis:?}");
+    assert!(!diagnosis.is_wrong());
+    let advised = diagnosis.checks.iter().all(|check| {
+        let well = check.state == State::Ok;
+        well == check.advice.is_none()
+    });
+    assert!(advised, "{diagnosis:?}");
+}

@@ -1,0 +1,45 @@
+//! The product under load, each figure by the whole stack of real processes on a broker and a Redis of its own: how
+//! soon an accepted job reaches RunPod, how many jobs a second go all the way, and what waiting jobs cost.
+//!
+//! RunPod is emulated; its workers are stand-ins, which answer at once with a small file. Everything, this program
+//! included, shares the processors of one machine.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a bench has no runtime of ours around it and says how far it is"
+)]
+
+mod bare;
+mod chain;
+mod client;
+mod house;
+mod recorder;
+mod submits;
+mod waiting;
+
+use photofinish_kit::measure::{Figure, record};
+
+/// The figures by the name that may be given to have one alone.
+const ALL: [&str; 3] = ["chain", "submits", "waiting"];
+
+fn main() -> anyhow::Result<()> {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with("--"))
+        .collect();
+    let runtime = tokio::runtime::Runtime::new()?;
+    for name in ALL {
+        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+            continue;
+        }
+        let figures: Vec<Figure> = runtime.block_on(async {
+            match name {
+                "chain" => chain::measure().await,
+                "submits" => submits::measure().await,
+                _ => waiting::measure().await,
+            }
+        })?;
+        record(&figures)?;
+    }
+    Ok(())
+}
