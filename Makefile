@@ -45,12 +45,8 @@ down: ## stop what `up` started, also after a crash
 	test -x $(demo_programs)/photofinish-demo || $(MAKE) demo-build
 	$(demo_programs)/photofinish-demo down
 
-measured := --package photofinish-worker --package photofinish-interop
-benches := --bench worker_protocol --bench ken_burns --bench addaudio
 bench: ## measure, against other people's programs in the same run; results in target/bench/results.json
-	scripts/interop.sh install
-	cargo build --profile bench $(measured) --bins
-	cargo bench $(measured) $(benches)
+	scripts/bench.sh
 
 contact-sheet: ## frames of every motion and fit, and captions in six scripts, as target/contact-sheet.png
 	scripts/fonts.sh
