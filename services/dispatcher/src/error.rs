@@ -50,7 +50,7 @@ const TRIES_MAX: u32 = 10;
 
 impl Error {
     /// True when the same message may well succeed later, whatever it holds.
-    fn is_transient(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::JobStore(error) => match error.class() {
                 photofinish_jobstore::Class::Transient => true,

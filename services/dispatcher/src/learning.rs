@@ -70,17 +70,16 @@ fn sample(doc: &RunDoc, job: &JobSnapshot, finished: &PartFinished) -> Option<Sa
         return None;
     }
     let part = doc.plan.iter().find(|plan| plan.part == attempt.part)?;
-    let made = |index: &&u16| {
-        let row = job.items.get(usize::from(**index));
-        row.is_some_and(|row| match &row.state {
-            ItemState::Stored(output) => {
-                (output.run, output.attempt) == (attempt.run, attempt.attempt)
-            }
-            ItemState::Pending | ItemState::Rendering | ItemState::Ready | ItemState::Failed(_) => {
-                false
-            }
-        })
+    let maker = |index: &u16| match &job.items.get(usize::from(*index))?.state {
+        ItemState::Stored(output) => Some((output.run, output.attempt)),
+        ItemState::Pending | ItemState::Rendering | ItemState::Ready | ItemState::Failed(_) => None,
     };
+    let this = (attempt.run, attempt.attempt);
+    let by_others = |index| maker(index).is_some_and(|maker| maker != this);
+    if finished.items.iter().any(by_others) {
+        return None;
+    }
+    let made = |index: &&u16| maker(index) == Some(this);
     let items: Vec<u16> = part.items.iter().filter(made).copied().collect();
     let works = doc.request.works();
     let work_of = |index: &u16| {

@@ -81,9 +81,14 @@ impl Core {
     }
 
     async fn rebuild_run(&self, tenant: &Tenant, job: &JobId, run: u32) -> Result<(), Error> {
-        if self.load(tenant, job, run).await?.is_none() {
+        match self.load(tenant, job, run).await {
+            Ok(Some(_known)) => {}
             // A crash between marker and plan: the job's message comes again and plans it.
-            tracing::debug!(%job, run, "open without a plan");
+            Ok(None) => tracing::debug!(%job, run, "open without a plan"),
+            Err(error) if error.is_transient() => return Err(error),
+            // What cannot be read must not keep the others from being known.
+            Err(error) => tracing::error!(%tenant, %job, run, error = error_chain(&error),
+                "make an open run's record again"),
         }
         Ok(())
     }

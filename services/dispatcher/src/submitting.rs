@@ -153,7 +153,7 @@ impl Core {
                 job: job_id.clone(),
             });
         };
-        // An end that Redis does not know yet is known to the watch, which cancels.
+        // Of an end that Redis does not know yet it is told in a moment: then the watch cancels.
         let over = job.run > run || job.status.is_final();
         let nonce = &next.nonce;
         if over {
@@ -178,7 +178,7 @@ impl Core {
             return Ok(disposition);
         }
         // Nothing to post: what an earlier attempt stored late may have been the last.
-        self.end_if_due(&job, None).await?;
+        self.end_when_told(&job).await?;
         Ok(Disposition::Ack)
     }
 

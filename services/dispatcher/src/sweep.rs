@@ -42,7 +42,16 @@ impl Core {
             let slots = self.jobstore.slots(endpoint).await?;
             for slot in slots.into_iter().filter(expired) {
                 if let Ok(name) = slot.name.parse::<SlotName>() {
-                    self.ask_after(endpoint, &name).await?;
+                    match self.ask_after(endpoint, &name).await {
+                        Ok(()) => {}
+                        Err(error) if error.is_transient() => return Err(error),
+                        // What cannot be read must not keep the others from being asked after.
+                        Err(error) => tracing::error!(
+                            slot = slot.name,
+                            error = error_chain(&error),
+                            "ask after a slot"
+                        ),
+                    }
                 } else {
                     tracing::warn!(slot = slot.name, "a slot without an owner is freed");
                     self.jobstore.free(endpoint, &slot.name).await?;

@@ -25,7 +25,8 @@ pub struct Hub(Arc<Mutex<Switchboard>>);
 
 #[derive(Debug, Default)]
 struct Switchboard {
-    watches: HashMap<Nonce, mpsc::Sender<Heard>>,
+    watches: HashMap<Nonce, (u64, mpsc::Sender<Heard>)>,
+    listeners: u64,
     unclaimed: VecDeque<(Instant, Nonce, Heard)>,
 }
 
@@ -34,8 +35,8 @@ struct Switchboard {
 pub struct Ear {
     hub: Hub,
     nonce: Nonce,
-    sender: mpsc::Sender<Heard>,
-    /// What was heard.
+    listener: u64,
+    /// What was heard; at its end another watch of the same attempt has taken over.
     pub heard: mpsc::Receiver<Heard>,
 }
 
@@ -53,12 +54,14 @@ impl Hub {
                 board.unclaimed.push_back((at, of, heard));
             }
         }
-        board.watches.insert(nonce.clone(), sender.clone());
+        board.listeners += 1;
+        let listener = board.listeners;
+        board.watches.insert(nonce.clone(), (listener, sender));
         drop(board);
         Ear {
             hub: self.clone(),
             nonce: nonce.clone(),
-            sender,
+            listener,
             heard,
         }
     }
@@ -66,7 +69,7 @@ impl Hub {
     /// Hands a signal to its watch, if it is here, or keeps it for a moment. True: it was here.
     pub fn tell(&self, nonce: &Nonce, heard: Heard) -> bool {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watch) = board.watches.get(nonce) {
+        if let Some((_, watch)) = board.watches.get(nonce) {
             return watch.try_send(heard).is_ok();
         }
         board.forget_old();
@@ -93,7 +96,7 @@ impl Drop for Ear {
     fn drop(&mut self) {
         let mut board = self.hub.0.lock().unwrap_or_else(PoisonError::into_inner);
         let watch = board.watches.get(&self.nonce);
-        if watch.is_some_and(|sender| sender.same_channel(&self.sender)) {
+        if watch.is_some_and(|(listener, _)| *listener == self.listener) {
             board.watches.remove(&self.nonce);
         }
     }
@@ -113,6 +116,8 @@ mod tests {
         assert!(!hub.tell(&other, Heard::Completed));
         assert_eq!(first.heard.try_recv(), Ok(Heard::Completed));
         let second = hub.listen(&one);
+        let over = first.heard.try_recv();
+        assert_eq!(over, Err(mpsc::error::TryRecvError::Disconnected));
         drop(first);
         assert!(hub.tell(&one, Heard::Completed), "the later listener stays");
         drop(second);

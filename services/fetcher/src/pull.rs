@@ -322,6 +322,9 @@ impl Core {
         transfer: &mut Transfer<'_>,
     ) -> Result<(), PullError> {
         let (index, at) = (pull.output.index, transfer.at());
+        if at == pull.output.bytes && at > 0 {
+            return Ok(());
+        }
         let mut rescued = match opened {
             Some(opened) => opened,
             None => match self

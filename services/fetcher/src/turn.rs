@@ -24,7 +24,7 @@ const TICK: Duration = Duration::from_secs(10);
 pub enum TurnEnd {
     /// It is published again with this body.
     Again(Box<PartSubmitted>),
-    /// The attempt is over and reported.
+    /// The attempt is over and reported, or another watch of it lives here.
     Reported,
 }
 
@@ -33,6 +33,7 @@ type Pulled = (ItemIndex, Result<Option<OutputSource>, PullError>);
 enum Input {
     Poll,
     Heard(Heard),
+    TakenOver,
     Pulled(Pulled),
     Tick,
     /// The turn is to end; pulls may go on for so long.
@@ -61,7 +62,7 @@ pub struct Turn {
     pub(crate) early: Option<Box<Announcement>>,
     /// RunPod calls it over; what is pulled from now on is pulled late.
     pub(crate) over_at_runpod: bool,
-    /// The worker has said its last word: RunPod will call it over in a moment.
+    /// The worker has said its last word, or RunPod's webhook has: its status will follow in a moment.
     pub(crate) last_word: bool,
     /// The run was asked what it still wants.
     pub(crate) asked_wanted: bool,
@@ -142,6 +143,8 @@ impl Turn {
                     self.poll_at = Instant::now() + self.pause();
                 }
                 Input::Heard(heard) => Box::pin(self.on_heard(heard)).await?,
+                // A copy of the message came later and is watched here, too: it lives.
+                Input::TakenOver => return Ok(TurnEnd::Reported),
                 Input::Pulled((index, result)) => Box::pin(self.on_pulled(index, result)).await?,
                 Input::Tick => {
                     Box::pin(self.vouch()).await;
@@ -178,7 +181,7 @@ impl Turn {
                 // Broken off, or it panicked: the message comes again and everything with it.
                 Err(_) => Input::Ending(config.shutdown_grace),
             },
-            Some(heard) = ear.heard.recv(), if going_on => Input::Heard(heard),
+            heard = ear.heard.recv(), if going_on => heard.map_or(Input::TakenOver, Input::Heard),
             () = tokio::time::sleep_until(self.poll_at), if going_on => Input::Poll,
             _ = tick.tick() => Input::Tick,
             () = self.core.shutdown.wait(), if going_on => Input::Ending(config.shutdown_grace),
@@ -205,11 +208,10 @@ impl Turn {
 
     fn pause(&self) -> Duration {
         let ctx = self.ctx();
-        let pause = self.watch.poll_after(&ctx).unwrap_or(TICK);
-        if self.last_word {
-            pause.min(ctx.policy.running_poll)
-        } else {
-            pause
+        match self.watch.poll_after(&ctx) {
+            Some(pause) if self.last_word => pause.min(ctx.policy.running_poll),
+            Some(pause) => pause,
+            None => TICK,
         }
     }
 
@@ -226,6 +228,7 @@ impl Turn {
     async fn on_heard(&mut self, heard: Heard) -> Result<(), Error> {
         match heard {
             Heard::Completed => {
+                self.last_word = true;
                 self.poll_now();
                 Ok(())
             }

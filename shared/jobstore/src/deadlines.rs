@@ -15,7 +15,8 @@ static DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/du
 const DUE_PAUSE: Duration = Duration::from_secs(30);
 
 impl JobStore {
-    /// Sets the deadline of a run.
+    /// Sets the deadline of a run, unless it has an earlier one: whoever makes a record again must
+    /// not take back that its end was brought near.
     pub async fn deadline_set(
         &self,
         job: &JobId,
@@ -25,7 +26,11 @@ impl JobStore {
     ) -> Result<(), JobStoreError> {
         let mut pipe = redis::pipe();
         let name = member(tenant, job, run);
-        pipe.zadd(self.key(Key::Deadlines), name, at.as_millisecond())
+        pipe.cmd("ZADD")
+            .arg(self.key(Key::Deadlines))
+            .arg("LT")
+            .arg(at.as_millisecond())
+            .arg(name)
             .ignore();
         self.pipe("set a deadline", &pipe).await
     }

@@ -192,8 +192,9 @@ impl OutputUpload {
                 key: self.key.to_string(),
             });
         }
-        if self.flow.is_none() {
-            self.open().await?; // an empty output
+        // Only then: one whose last call is tried again has all its parts.
+        if self.meta.bytes == 0 {
+            self.open().await?;
         }
         if let Some(last) = self.held.take() {
             self.send(last).await?;

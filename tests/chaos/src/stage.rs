@@ -226,6 +226,17 @@ impl Stage {
         wait_until(STATE_DEADLINE, &what, met).await
     }
 
+    /// Waits until a client is told of at least so many outputs of a job.
+    pub async fn settled_at_least(&self, job: &Submitted, many: u32) -> anyhow::Result<()> {
+        let (http, wiring) = (self.stack.http(), self.stack.wiring()?);
+        let what = format!("{many} outputs of {} are told", job.ask.name);
+        wait_until(STATE_DEADLINE, &what, || async {
+            let told = jobs::get(http, wiring, &job.id).await;
+            told.is_ok_and(|told| told.progress.items_done >= many)
+        })
+        .await
+    }
+
     /// The directory that the stand-ins share.
     pub fn stand_in_dir(&self) -> PathBuf {
         stand_in_dir(self.stack.dir())

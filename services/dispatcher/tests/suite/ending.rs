@@ -1,11 +1,35 @@
 //! How runs end: by a person, by their deadline, before they began; and what is owed after a crash.
 
-use photofinish_contract::messages::{Command, PlanMessage, RequestRef};
+use photofinish_contract::messages::{Command, JobAccepted, PlanMessage, RequestRef};
+use photofinish_jobstore::Key;
 use photofinish_kit::wait_for;
+use photofinish_model::part::{Part, Phase};
 use photofinish_model::{Code, JobStatus};
 use photofinish_objects::RunDoc;
 
 use crate::house::{House, SOON, in_seconds, now};
+use crate::scripted::Report;
+
+/// The first run of a job, without a plan.
+fn first_run(accepted: &JobAccepted) -> anyhow::Result<RunDoc> {
+    let RequestRef::Inline(request) = &accepted.request else {
+        anyhow::bail!("a large request")
+    };
+    Ok(RunDoc {
+        job: accepted.job.clone(),
+        tenant: accepted.tenant.clone(),
+        run: 1,
+        plan: Vec::new(),
+        forecast: photofinish_model::estimate::Forecast::default(),
+        request: (**request).clone(),
+        receivers: Vec::new(),
+        accepted_at: now(),
+        deadline_at: in_seconds(600),
+        created_at: now(),
+        body_sha256: accepted.body_sha256.clone(),
+        carried: Vec::new(),
+    })
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_reaches_runpod_and_ends_the_job() -> anyhow::Result<()> {
@@ -50,25 +74,9 @@ async fn a_deadline_ends_the_job_and_what_runs_for_it() -> anyhow::Result<()> {
 async fn a_cancel_that_comes_before_the_plan_ends_the_job_in_full() -> anyhow::Result<()> {
     let house = House::open().await?;
     let accepted = house.accepted(1, 600);
-    let RequestRef::Inline(request) = &accepted.request else {
-        panic!("a small request")
-    };
     // Ingest has recorded it; the dispatcher has not seen it.
-    let record = RunDoc {
-        job: accepted.job.clone(),
-        tenant: accepted.tenant.clone(),
-        run: 1,
-        plan: Vec::new(),
-        forecast: photofinish_model::estimate::Forecast::default(),
-        request: (**request).clone(),
-        receivers: Vec::new(),
-        accepted_at: now(),
-        deadline_at: in_seconds(600),
-        created_at: now(),
-        body_sha256: accepted.body_sha256.clone(),
-        carried: Vec::new(),
-    };
-    let _made = house.jobstore.create(&record.initial_snapshot()).await?;
+    let record = first_run(&accepted)?.initial_snapshot();
+    let _made = house.jobstore.create(&record).await?;
     house.command(&accepted.job, 1, Command::Cancel).await?;
     house
         .publish(&PlanMessage::JobAccepted(accepted.clone()))
@@ -109,6 +117,78 @@ async fn a_retry_whose_process_died_half_way_is_carried_on() -> anyhow::Result<(
     wait_for(SOON, "a second job of RunPod", || async {
         let jobs = house.sim_jobs().await.ok()?;
         (jobs.len() == 2).then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_waits_for_what_other_parts_cost_but_not_for_long() -> anyhow::Result<()> {
+    let settings = [
+        ("plan.split_over", "1"),
+        ("plan.parallel_max", "2"),
+        ("runpod.workers_max", "20"),
+    ];
+    let house = House::with(&settings).await?;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        let job = house.submit(2, 600).await?;
+        let mut parts = [house.watch().await?, house.watch().await?];
+        parts.sort_by_key(|watch| watch.attempt.part);
+        jobs.push((job, parts));
+    }
+    let [(told, first), (silent, second), (late, third)] = &jobs[..] else {
+        unreachable!()
+    };
+    // Of this one a part is lost, and what it had made is found before it runs again.
+    house.report(&third[1], Report::lost("w1", &[])).await?;
+    wait_for(SOON, "its part is to run again", || async {
+        (house.jobstore.job(late).await.ok()??.usage.attempts == 1).then_some(())
+    })
+    .await?;
+    for watch in first.iter().chain(second).chain(third) {
+        house.store(watch, &watch.items).await?;
+    }
+    for watch in [&first[0], &second[0], &first[1]] {
+        house.report(watch, Report::completed("w1")).await?;
+    }
+    wait_for(SOON, "nothing is left of its part", || async {
+        let text = house.jobstore.part(late, 1, 1).await.ok()??;
+        let part: Part = serde_json::from_str(&text).ok()?;
+        (part.phase == Phase::Done).then_some(())
+    })
+    .await?;
+    house.report(&third[0], Report::completed("w1")).await?;
+    for (job, attempts) in [(told, 2), (silent, 1), (late, 2)] {
+        let end = house.end(job, 1).await?;
+        assert_eq!(end.status, JobStatus::Completed);
+        assert_eq!(end.usage.attempts, attempts, "{:?}", end.usage);
+    }
+    // What did not tell in time does not run on.
+    let id = second[1].runpod_id.as_ref().map(ToString::to_string);
+    let cancelled = house.sim_status("CANCELLED").await?;
+    assert_eq!(cancelled["id"].as_str(), id.as_deref());
+    Ok(())
+}
+
+/// Redis was emptied, and one of the open runs is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_run_that_cannot_be_read_keeps_no_other_from_being_known() -> anyhow::Result<()> {
+    let redis = photofinish_kit::Redis::fresh()?;
+    let mut house = House::empty(&redis.url, &redis.prefix, &[]).await?;
+    let (damaged, sound) = (house.accepted(1, 600), house.accepted(1, 600));
+    house.objects.open(&"aaa".parse()?, &damaged.job, 1).await?;
+    let head = Key::Head(&damaged.job).name(&redis.prefix);
+    let fields = ["run", "1", "final", "0", "total", "1", "doc", "no JSON"];
+    let written = std::process::Command::new("redis-cli")
+        .args(["-u", &redis.url, "HSET", &head])
+        .args(fields)
+        .output()?;
+    assert!(written.status.success(), "{written:?}");
+    house.objects.put_run(&first_run(&sound)?).await?;
+    house.start("photofinish-dispatcher").await?;
+    wait_for(SOON, "the sound one is known", || async {
+        house.jobstore.job(&sound.job).await.ok()?
     })
     .await?;
     Ok(())

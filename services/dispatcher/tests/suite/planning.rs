@@ -102,5 +102,16 @@ async fn an_attempt_that_is_over_teaches_once_what_it_took() -> anyhow::Result<(
     assert!(Duration::from_millis(end.forecast.wall_ms) > Duration::ZERO);
     let second = learned().await;
     assert_eq!(second.map(|learned| learned.samples), Some(3));
+
+    // What it spent on an item that another attempt was faster with is not what its own took.
+    let job = house.submit(2, 600).await?;
+    let watch = house.watch().await?;
+    let mut faster = watch.clone();
+    faster.attempt.attempt = 9;
+    house.store(&faster, &[0]).await?;
+    house.store(&watch, &[1]).await?;
+    house.report(&watch, Report::completed("w1")).await?;
+    house.end(&job, 1).await?;
+    assert_eq!(learned().await, second);
     Ok(())
 }

@@ -6,7 +6,7 @@ use photofinish_broker::{Outgoing, Priority as Urgency, Target, WorkQueue};
 use photofinish_contract::messages::PartReady;
 use photofinish_kit::wait_for;
 use photofinish_model::part::{Part, Phase};
-use photofinish_model::{Nonce, Priority, SlotName};
+use photofinish_model::{JobId, Nonce, Priority, SlotName};
 use serde_json::json;
 
 use crate::house::{ENDPOINT, House, SOON};
@@ -16,7 +16,7 @@ const LANE: WorkQueue = WorkQueue::Submit {
     lane: 0,
 };
 
-async fn part(house: &House, job: &photofinish_model::JobId) -> Part {
+async fn part(house: &House, job: &JobId) -> Part {
     let text = house.jobstore.part(job, 1, 0).await.unwrap().unwrap();
     serde_json::from_str(&text).unwrap()
 }
@@ -165,6 +165,20 @@ async fn slots_that_nobody_vouches_for_are_asked_after() -> anyhow::Result<()> {
         }
         .to_string()
     };
+    // One whose record nobody can read comes first, and stops nobody.
+    let unreadable = SlotName {
+        tenant: house.tenant.clone(),
+        job: JobId::from_random(1),
+        run: 1,
+        part: 0,
+        nonce: Nonce::from_random(1),
+    };
+    let (lost, name) = (unreadable.job.clone(), unreadable.to_string());
+    let _swapped = house.jobstore.part_cas(&lost, 1, 0, None, "{}").await?;
+    house
+        .jobstore
+        .bind(ENDPOINT, &name, &name, Duration::ZERO)
+        .await?;
     let brief = Duration::from_millis(1);
     let superseded = slot(&Nonce::from_random(7));
     for name in [&slot(&nonce), &superseded, "no-owner"] {
@@ -176,7 +190,7 @@ async fn slots_that_nobody_vouches_for_are_asked_after() -> anyhow::Result<()> {
     };
     let what = "only the slot of the attempt in flight is kept";
     wait_for(SOON, what, || async {
-        (names().await? == [slot(&nonce)]).then_some(())
+        (names().await? == [name.clone(), slot(&nonce)]).then_some(())
     })
     .await?;
     // It lost its watch, as far as anyone can tell, so it is watched again.
@@ -187,7 +201,7 @@ async fn slots_that_nobody_vouches_for_are_asked_after() -> anyhow::Result<()> {
     .await?;
     let slots = house.jobstore.slots(ENDPOINT).await?;
     assert!(
-        slots[0].left_ms > 60_000,
+        slots[1].left_ms > 60_000,
         "copies must not pile up: {slots:?}"
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! Watches: what they find out, and what they put back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use photofinish_broker::{Outgoing, Target, WorkQueue};
@@ -21,11 +21,18 @@ async fn phase(jobstore: &JobStore, job: &JobId) -> Option<Phase> {
     Some(part.phase)
 }
 
+async fn signal(house: &House, taken: &Taken, heard: Heard) -> anyhow::Result<()> {
+    let attempt = taken.input.attempt.clone();
+    let outgoing = Outgoing::json(Target::Signals, &Signal { attempt, heard })?;
+    Ok(house.broker.publisher().publish(outgoing).await?)
+}
+
 async fn finish(house: &House, worker: &RenderingWorker, taken: &Taken) -> anyhow::Result<()> {
     let output = worker.has(taken, 0, Bytes::from_static(b"a clip"));
     let ready = announcement(taken, AnnouncementKind::Ready, vec![output.clone()]);
     let progress = json!({"status": "IN_PROGRESS", "output": ready});
     house.tell_runpod(&taken.id, progress).await?;
+    signal(house, taken, Heard::Announcement(Box::new(ready))).await?;
     let acknowledged = wait_for(SOON, "it is acknowledged", || async {
         worker
             .seen(|seen| seen.acknowledged.contains(&output.name))
@@ -35,7 +42,10 @@ async fn finish(house: &House, worker: &RenderingWorker, taken: &Taken) -> anyho
         .await
         .map_err(|error| error.context(house.logs()))?;
     let last = announcement(taken, AnnouncementKind::Final, vec![output]);
-    house.tell_runpod(&taken.id, json!({"output": last})).await
+    house
+        .tell_runpod(&taken.id, json!({"output": last}))
+        .await?;
+    signal(house, taken, Heard::Completed).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,13 +61,9 @@ async fn an_attempt_whose_submit_was_never_answered_is_adopted() -> anyhow::Resu
     let taken = house.take().await?;
     // The worker calls home; its first call may come before anybody watches.
     let started = announcement(&taken, AnnouncementKind::Started, Vec::new());
-    let signal = Signal {
-        attempt: taken.input.attempt.clone(),
-        heard: Heard::Announcement(Box::new(started)),
-    };
     let adopted = wait_for(SOON, "it is adopted", || async {
-        let outgoing = Outgoing::json(Target::Signals, &signal).ok()?;
-        house.broker.publisher().publish(outgoing).await.ok()?;
+        let heard = Heard::Announcement(Box::new(started.clone()));
+        signal(&house, &taken, heard).await.ok()?;
         tokio::time::sleep(Duration::from_millis(200)).await; // paced: a worker's signals
         worker.seen(|seen| seen.greeted).then_some(())
     });
@@ -67,6 +73,44 @@ async fn an_attempt_whose_submit_was_never_answered_is_adopted() -> anyhow::Resu
     let end = house.end(&job, 1).await?;
     assert_eq!((end.status, end.usage.attempts), (JobStatus::Completed, 1));
     assert_eq!(house.sim_jobs().await?.len(), 1, "one attempt");
+    Ok(())
+}
+
+/// RunPod's webhook says that it is over before RunPod's own status does. Where signals come, polls are rare.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_runpod_tells_before_its_status_is_seen_soon() -> anyhow::Result<()> {
+    let worker = RenderingWorker::start().await?;
+    let template = RenderingWorker::template(worker.addr);
+    let mut house = House::with(&[("runpod.proxy_url", &template)]).await?;
+    house.start("photofinish-fetcher").await?;
+    let job = house.submit(1, 600).await?;
+    let taken = house.take().await?;
+    let output = worker.has(&taken, 0, Bytes::from_static(b"a clip"));
+    let ready = announcement(&taken, AnnouncementKind::Ready, vec![output.clone()]);
+    let acknowledged = wait_for(SOON, "it is acknowledged", || async {
+        let heard = Heard::Announcement(Box::new(ready.clone()));
+        signal(&house, &taken, heard).await.ok()?;
+        tokio::time::sleep(Duration::from_millis(200)).await; // paced: a worker's signals
+        worker
+            .seen(|seen| seen.acknowledged.contains(&output.name))
+            .then_some(())
+    });
+    acknowledged
+        .await
+        .map_err(|error| error.context(house.logs()))?;
+    let stale =
+        json!({"operation": "status", "set": {"status": "IN_PROGRESS"}, "remove": ["output"]});
+    house.fault(stale).await?;
+    let last = announcement(&taken, AnnouncementKind::Final, vec![output]);
+    house
+        .tell_runpod(&taken.id, json!({"output": last}))
+        .await?;
+    let told = Instant::now();
+    signal(&house, &taken, Heard::Completed).await?;
+    let end = house.end(&job, 1).await?;
+    assert_eq!((end.status, end.usage.attempts), (JobStatus::Completed, 1));
+    let took = told.elapsed();
+    assert!(took < Duration::from_secs(20), "seen after {took:?}");
     Ok(())
 }
 

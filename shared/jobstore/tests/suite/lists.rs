@@ -55,6 +55,11 @@ async fn deadlines_come_when_redis_says_so_and_stay_until_cleared() -> Outcome {
     );
     store.deadline_clear(&past, &tenant(), 1).await?;
     store.deadline_clear(&past, &tenant(), 1).await?;
+    // One that was brought near stays near, whoever makes the record again.
+    for at in ["2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {
+        store.deadline_set(&future, &tenant(), 1, time(at)).await?;
+    }
+    assert_eq!(store.deadlines_due(10).await?, vec![(tenant(), future, 1)]);
     Ok(())
 }
 

@@ -20,10 +20,19 @@ use std::time::Duration;
 type Outcome = anyhow::Result<()>;
 
 fn objects_at(server: &S3, secret: &str) -> Objects {
+    connected(server, server.endpoint(), secret)
+}
+
+/// Where the server is reached at another address.
+fn objects_behind(server: &S3, endpoint: String) -> Objects {
+    connected(server, endpoint, &server.credentials().secret_key)
+}
+
+fn connected(server: &S3, endpoint: String, secret: &str) -> Objects {
     install_crypto();
     let credentials = server.credentials().clone();
     Objects::connect(&Settings {
-        endpoint: server.endpoint(),
+        endpoint,
         public_endpoint: String::new(),
         bucket: server.bucket().to_owned(),
         region: credentials.region,

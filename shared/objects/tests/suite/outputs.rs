@@ -5,10 +5,15 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use photofinish_contract::announcement::{Announcement, AnnouncementKind, Spent};
 use photofinish_model::{AttemptRef, ItemState, JobId, OutputSource};
-use photofinish_objects::{ObjectsError, PART_BYTES, RescueListing, WHOLE_BYTES_MAX};
+use photofinish_objects::{Class, ObjectsError, PART_BYTES, RescueListing, WHOLE_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Every file below a directory.
 fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -100,9 +105,53 @@ fn meta_of(job: &JobId, index: u16, body: &Bytes, bytes: u64) -> OutputMeta {
     }
 }
 
+/// Passes on to a server all but the first call that ends an upload in parts: its connection is closed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no runtime of ours around it"
+)]
+async fn without_the_first_end(server: SocketAddr) -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    let closed = Arc::new(AtomicBool::new(false));
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(pass_on(client, server, Arc::clone(&closed)));
+        }
+    });
+    Ok(endpoint)
+}
+
+async fn pass_on(
+    client: TcpStream,
+    server: SocketAddr,
+    closed: Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let (mut from, mut back) = client.into_split();
+    let (mut answers, mut to) = TcpStream::connect(server).await?.into_split();
+    let calls = async {
+        let mut block = vec![0; 64 * 1024];
+        loop {
+            let count = from.read(&mut block).await?;
+            let block = &block[..count];
+            let ends =
+                block.starts_with(b"POST ") && block.windows(9).any(|bytes| bytes == b"uploadId=");
+            if count == 0 || ends && !closed.swap(true, Ordering::Relaxed) {
+                return std::io::Result::Ok(());
+            }
+            to.write_all(block).await?;
+        }
+    };
+    tokio::select! {
+        ended = calls => ended,
+        ended = tokio::io::copy(&mut answers, &mut back) => ended.map(|_| ()),
+    }
+}
+
 #[tokio::test]
 async fn a_large_output_goes_in_parts_and_goes_on_where_a_part_broke() -> Outcome {
-    let (server, objects) = start().await?;
+    let server = S3::start().await?;
+    let objects = objects_behind(&server, without_the_first_end(server.addr()).await?);
     let job = JobId::from_random(8);
     let body = Bytes::from(noise(1_000_003));
     let bytes = WHOLE_BYTES_MAX + 12_345;
@@ -115,6 +164,10 @@ async fn a_large_output_goes_in_parts_and_goes_on_where_a_part_broke() -> Outcom
     assert_eq!(upload.written() % PART_BYTES, 0, "a part's beginning");
     let left = bytes - upload.written();
     write(&mut upload, &body, left).await?;
+    let broken = upload.finish().await.unwrap_err();
+    assert_eq!(broken.class(), Class::Transient, "{broken:?}");
+    upload.rewind().await;
+    assert_eq!(upload.written(), bytes, "every part is there");
     let stored = upload.finish().await?;
     assert_eq!((stored.bytes, &stored.sha256), (bytes, &meta.sha256));
     let file = std::fs::read(server.root().join(server.bucket()).join(&stored.key))?;

@@ -64,8 +64,8 @@ async fn dies_with_its_last_output(stage: &Stage) -> anyhow::Result<()> {
 async fn outsleeps_the_linger(stage: &mut Stage) -> anyhow::Result<()> {
     let queries = ["", "", "held", "held", "held&bytes=3000000"];
     let job = stage.submit(stage.ask("sleeps", &queries)).await?;
-    // The worker knows its fetcher, so that it lingers.
-    stage.stored_at_least(&job, 2).await?;
+    // The worker knows its fetcher, so that it lingers; and Redis knows both outputs, or they would come again.
+    stage.settled_at_least(&job, 2).await?;
     stage.done(&job, Word::Begun, 2).await?;
     stage.stack.kill_service("fetcher").await?;
     stage.open()?;
