@@ -148,7 +148,10 @@ impl Turn {
                 Input::Pulled((index, result)) => Box::pin(self.on_pulled(index, result)).await?,
                 Input::Tick => {
                     Box::pin(self.vouch()).await;
-                    Box::pin(self.apply(Event::Tick)).await?;
+                    // Polls may be rare; that the run is over must be known sooner.
+                    if Box::pin(self.ask_wanted()).await? {
+                        Box::pin(self.apply(Event::Tick)).await?;
+                    }
                 }
                 Input::Ending(grace) => self.end_within(grace),
             }

@@ -48,7 +48,7 @@ impl Turn {
 
     /// Items that others have settled need no pull; false: the run is over, and so is the watch.
     /// When nobody knows, everything is wanted.
-    async fn ask_wanted(&mut self) -> Result<bool, Error> {
+    pub(crate) async fn ask_wanted(&mut self) -> Result<bool, Error> {
         let attempt = self.message.attempt.clone();
         let mine: Vec<ItemIndex> = self.watch.wanted.iter().copied().collect();
         let wanted = self
