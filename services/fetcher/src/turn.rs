@@ -95,9 +95,7 @@ impl Turn {
             };
         }
         watch.signalled = message.watch.signalled;
-        // One that was submitted a moment ago is not on a worker yet, or its worker says so.
-        let fresh = known && message.watch == WatchState::default();
-        let poll_at = Instant::now() + first_poll(fresh, &core);
+        let poll_at = Instant::now() + first_poll(&core, &message);
         Self {
             core,
             message,
@@ -392,12 +390,14 @@ impl Turn {
     }
 }
 
-fn first_poll(fresh: bool, core: &Core) -> Duration {
-    if fresh {
-        core.config.watch.queued_poll
-    } else {
-        Duration::ZERO
+/// An attempt that was submitted a moment ago is not on a worker yet, or its worker says so.
+fn first_poll(core: &Core, message: &PartSubmitted) -> Duration {
+    if message.runpod_id.is_none() || message.watch != WatchState::default() {
+        return Duration::ZERO;
     }
+    let waited = core.clock.now().duration_since(message.submitted_at);
+    let waited = Duration::try_from(waited).unwrap_or_default();
+    core.config.watch.queued_poll.saturating_sub(waited)
 }
 
 impl std::fmt::Debug for Turn {
