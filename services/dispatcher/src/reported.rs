@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often an endpoint is asked: with the answer's way its count is at most five seconds old.
+/// The pause between an answer and the next question.
 const ASK: Duration = Duration::from_secs(4);
 /// What an endpoint said before counts no longer when it does not answer in this time.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -72,36 +72,29 @@ impl Core {
         let id = &endpoint.id;
         let known = self.reported.of(id);
         let asked = self.runpod.health(id);
-        let health = match tokio::time::timeout(ANSWER_MAX, asked).await {
-            Ok(Ok(health)) => health,
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    endpoint = id,
-                    error = error_chain(&error),
-                    "ask RunPod for its counts"
-                );
-                self.reported.note(
-                    id,
-                    Standing {
-                        in_flight: 0,
-                        ..known
-                    },
-                );
-                return before;
-            }
-            Err(_elapsed) => {
-                tracing::warn!(endpoint = id, "RunPod does not tell its counts in time");
-                self.reported.note(
-                    id,
-                    Standing {
-                        in_flight: 0,
-                        ..known
-                    },
-                );
-                return before;
-            }
+        let why = match tokio::time::timeout(ANSWER_MAX, asked).await {
+            Ok(Ok(health)) => return self.on_health(endpoint, before, &health),
+            Ok(Err(error)) => error_chain(&error),
+            Err(_elapsed) => "no answer in time".to_owned(),
         };
-        count(id, &health);
+        tracing::warn!(endpoint = id, error = why, "ask RunPod for its counts");
+        let unknown = Standing {
+            in_flight: 0,
+            ..known
+        };
+        self.reported.note(id, unknown);
+        before
+    }
+
+    fn on_health(
+        &self,
+        endpoint: &Endpoint,
+        before: Option<Lack>,
+        health: &Health,
+    ) -> Option<Lack> {
+        let id = &endpoint.id;
+        let known = self.reported.of(id);
+        count(id, health);
         let patience = self.config.shortage_max;
         let lack = lack(id, before, health.shortage(), patience);
         let waiting = lack.map(|lack| lack.since.elapsed());

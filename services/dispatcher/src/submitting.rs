@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 /// The loop looks for work at least so often, also when nobody rings.
 const LOOK: Duration = Duration::from_secs(1);
+
 /// A message to submit, and the slot that is held for it.
 struct Next {
     held: Held,
