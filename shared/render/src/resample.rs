@@ -64,9 +64,11 @@ impl Plane {
             width: lit.0.len() as f64 * across,
             height: lit.1.len() as f64 * down,
         };
-        resampler.aim(part, from, (lit.0.len(), lit.1.len()));
+        let mut lens = Lens::default();
+        lens.set(part, from, (lit.0.len(), lit.1.len()));
+        resampler.begin(&lens);
         let out = &mut data[lit.1.start * stride + lit.0.start..];
-        resampler.write(source, 0..lit.1.len(), out, (stride, 0));
+        resampler.write((&lens, source), 0..lit.1.len(), out, (stride, 0));
         Self {
             width,
             height,
@@ -75,35 +77,17 @@ impl Plane {
     }
 }
 
-/// What resampling needs besides source and target; kept from frame to frame.
-#[derive(Debug)]
-pub struct Resampler {
-    simd: Simd,
+/// A rectangle of a source as a target of so many samples; good for any number of sources of one size.
+#[derive(Debug, Clone, Default)]
+pub struct Lens {
     across: Across,
     down: Axis,
-    ring: Ring,
     source_rows: usize,
-    /// The first source row that is not in the ring yet, if target row `wanted` comes next.
-    next: usize,
-    wanted: usize,
 }
 
-impl Resampler {
-    /// One that uses these instructions.
-    pub fn new(simd: Simd) -> Self {
-        Self {
-            simd,
-            across: Across::default(),
-            down: Axis::default(),
-            ring: Ring::default(),
-            source_rows: 0,
-            next: 0,
-            wanted: 0,
-        }
-    }
-
-    /// Prepares for `rect` of a source of `from` samples as `to` samples; good for any number of sources.
-    pub fn aim(&mut self, rect: Rect, from: (usize, usize), to: (usize, usize)) {
+impl Lens {
+    /// Looks at `rect` of a source of `from` samples as `to` samples.
+    pub fn set(&mut self, rect: Rect, from: (usize, usize), to: (usize, usize)) {
         self.across.set(Span {
             start: rect.left,
             step: rect.width / to.0 as f64,
@@ -117,36 +101,53 @@ impl Resampler {
             source: from.1,
         });
         self.source_rows = from.1;
-        self.ring.stride = self.across.outputs().next_multiple_of(2 * GROUP);
-        self.ring.rows = self.down.taps;
+    }
+}
+
+/// What resampling needs besides lens, source and target; kept from frame to frame.
+#[derive(Debug)]
+pub struct Resampler {
+    simd: Simd,
+    ring: Ring,
+    /// The first source row that is not in the ring yet.
+    next: usize,
+}
+
+impl Resampler {
+    /// One that uses these instructions.
+    pub fn new(simd: Simd) -> Self {
+        Self {
+            simd,
+            ring: Ring::default(),
+            next: 0,
+        }
+    }
+
+    /// What is written next has nothing to do with what was written last.
+    pub fn begin(&mut self, lens: &Lens) {
+        self.ring.stride = lens.across.outputs().next_multiple_of(2 * GROUP);
+        self.ring.rows = lens.down.taps;
         self.ring.data.resize(self.ring.stride * self.ring.rows, 0);
-        self.wanted = 0;
         self.next = 0;
     }
 
     /// Writes rows of the target, `stride` bytes each, into `out`; `flip` is 128 for a picture and 0 for samples.
-    /// The source is the one of the rows before, unless this begins with row 0.
+    /// Unless something [begins](Self::begin), they follow those written last, of the same lens and source.
     pub fn write(
         &mut self,
-        source: &mut impl Rows,
+        (lens, source): (&Lens, &mut impl Rows),
         rows: Range<usize>,
         out: &mut [u8],
         (stride, flip): (usize, u8),
     ) {
-        let Self {
-            simd, across, down, ..
-        } = self;
+        let Lens { across, down, .. } = lens;
         let ring = &mut self.ring;
-        if rows.start != self.wanted || rows.start == 0 {
-            self.next = 0;
-        }
-        self.wanted = rows.end;
         for (n, out) in rows.zip(out.chunks_mut(stride)) {
             let first = down.first[n] as usize;
             // Taps beyond the source only fill up, and weigh nothing.
-            let end = (first + down.taps).min(self.source_rows);
+            let end = (first + down.taps).min(lens.source_rows);
             for row in self.next.max(first)..end {
-                simd.across(
+                self.simd.across(
                     source.row(row),
                     across,
                     &mut ring.row_mut(row)[..across.outputs()],
@@ -159,7 +160,7 @@ impl Resampler {
                 weights: &down.weights[n * down.taps..][..down.taps],
                 flip,
             };
-            simd.down(taken, &mut out[..across.width]);
+            self.simd.down(taken, &mut out[..across.width]);
         }
     }
 }

@@ -13,12 +13,13 @@ use crate::axis::LOBES;
 use crate::camera::Rect;
 use crate::convert::{BLUE, LUMA, RED, Scene};
 use crate::kernel::{Component, Simd};
-use crate::resample::{Plane, Resampler};
+use crate::resample::{Lens, Plane, Resampler};
 
 /// A source is reduced when it has more than this many times the pixels a side that can be seen.
 const REDUCE_ABOVE: f64 = 1.1;
-/// Bytes of a band: few enough that they are still in the processor's cache when they are written out.
-const BAND_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a band: few enough that they are still in the processor's cache when they are written out, and enough rows
+/// that those above the first one, which a band that does not follow another needs again, weigh little.
+const BAND_BYTES_MAX: usize = 256 * 1024;
 /// Turns samples into picture bytes.
 const TO_PICTURE: u8 = 0x80;
 
@@ -36,11 +37,20 @@ pub struct Stage {
     simd: Simd,
 }
 
-/// One who films: what is needed besides the stage, kept from frame to frame.
+/// Where a camera looks in one frame; any number of cameras may film it at once.
+#[derive(Debug, Clone, Default)]
+pub struct Aim {
+    luma: Lens,
+    chroma: Lens,
+}
+
+/// One who films: what is needed besides the stage and the aim, kept from frame to frame.
 #[derive(Debug)]
 pub struct Camera {
     luma: Resampler,
     chroma: Resampler,
+    /// The plane that was filmed last, and the row that follows; nothing after a cut.
+    after: Option<(usize, usize)>,
 }
 
 /// Some rows of one plane of a frame.
@@ -159,6 +169,7 @@ impl Stage {
         Camera {
             luma: Resampler::new(self.simd),
             chroma: Resampler::new(self.simd),
+            after: None,
         }
     }
 }
@@ -170,12 +181,12 @@ impl Band {
     }
 }
 
-impl Camera {
+impl Aim {
     /// Looks at `rect` (in luma pixels) of a stage.
-    pub fn aim(&mut self, stage: &Stage, rect: Rect) {
+    pub fn set(&mut self, stage: &Stage, rect: Rect) {
         let (width, height) = (stage.width as usize, stage.height as usize);
         let luma = (stage.luma.width, stage.luma.height);
-        self.luma.aim(rect, luma, (width, height));
+        self.luma.set(rect, luma, (width, height));
         let chroma = (stage.chroma[0].width, stage.chroma[0].height);
         let across = chroma.0 as f64 / luma.0 as f64;
         let down = chroma.1 as f64 / luma.1 as f64;
@@ -188,20 +199,29 @@ impl Camera {
             width: rect.width * across,
             height: rect.height * down,
         };
-        self.chroma.aim(sited, chroma, (width / 2, height / 2));
+        self.chroma.set(sited, chroma, (width / 2, height / 2));
+    }
+}
+
+impl Camera {
+    /// The next band is not the one that follows the last one in the same frame.
+    pub fn cut(&mut self) {
+        self.after = None;
     }
 
-    /// Films one band of what it was [aimed](Self::aim) at into `out`, [`Band::bytes`] long. Bands in their order
-    /// cost least.
-    pub fn film(&mut self, stage: &Stage, band: &Band, out: &mut [u8]) {
-        let form = (band.width, TO_PICTURE);
-        let rows = band.rows.clone();
-        match band.plane {
-            0 => self.luma.write(&mut &stage.luma, rows, out, form),
-            n => self
-                .chroma
-                .write(&mut &stage.chroma[n - 1], rows, out, form),
+    /// Films one band into `out`, [`Band::bytes`] long. A band that follows the one before costs least; one of another
+    /// frame comes after a [cut](Self::cut).
+    pub fn film(&mut self, stage: &Stage, aim: &Aim, band: &Band, out: &mut [u8]) {
+        let (resampler, lens, plane) = match band.plane {
+            0 => (&mut self.luma, &aim.luma, &stage.luma),
+            n => (&mut self.chroma, &aim.chroma, &stage.chroma[n - 1]),
+        };
+        if self.after != Some((band.plane, band.rows.start)) {
+            resampler.begin(lens);
         }
+        let form = (band.width, TO_PICTURE);
+        resampler.write((lens, &mut &*plane), band.rows.clone(), out, form);
+        self.after = Some((band.plane, band.rows.end));
     }
 }
 

@@ -7,17 +7,18 @@ use photofinish_kit::{detailed, dots};
 use photofinish_render::camera::{self, Rect};
 use photofinish_render::kernel::Simd;
 use photofinish_render::pump::{Shot, pump};
-use photofinish_render::stage::Stage;
+use photofinish_render::stage::{Aim, Stage};
 use tokio_util::sync::CancellationToken;
 
 fn film(stage: &Stage, rect: Rect) -> Vec<u8> {
     let mut camera = stage.camera();
-    camera.aim(stage, rect);
+    let mut aim = Aim::default();
+    aim.set(stage, rect);
     let bands = stage.bands();
     let mut frame = Vec::new();
     for band in &bands {
         let mut out = vec![0; band.bytes()];
-        camera.film(stage, band, &mut out);
+        camera.film(stage, &aim, band, &mut out);
         frame.extend(out);
     }
     frame
@@ -248,5 +249,24 @@ fn threads_change_nothing_and_stop_when_told_or_not_read() {
         let mut room = vec![0; shot.stage.frame_bytes() * 5 / 2];
         let filmed = pump(&shot, threads, &mut room.as_mut_slice(), &go);
         assert!(filmed.is_err(), "{motion:?} {threads}");
+    }
+}
+
+/// Frames of a few small bands: threads run many frames apart, and none waits for another that waits for it.
+#[test]
+fn many_threads_film_tiny_frames_in_order() {
+    let shot = Shot {
+        stage: Stage::set(&detailed(90, 80), 64, 64, Fit::Cover, 1.324),
+        motion: Motion::ZoomIn,
+        frames: 600,
+    };
+    let go = CancellationToken::new();
+    let mut one = Vec::new();
+    pump(&shot, 1, &mut one, &go).unwrap();
+    assert_eq!(one.len(), 600 * shot.stage.frame_bytes());
+    for threads in [2, 16, 48] {
+        let mut many = Vec::new();
+        pump(&shot, threads, &mut many, &go).unwrap();
+        assert!(one == many, "{threads} threads");
     }
 }

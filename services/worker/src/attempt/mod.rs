@@ -31,7 +31,7 @@ use self::directories::Roots;
 use self::registry::Registry;
 use self::rendering::Maker;
 use self::rescue::OwnClient;
-use self::state::{Lookup, Policy, Step};
+use self::state::{Lookup, Policy, State, Step};
 use self::take::{Speaker, Take};
 
 /// Outputs pushed at the same time.
@@ -192,6 +192,7 @@ impl Attempts {
             return;
         }
         let path = take.dir().join(&name);
+        take.change(State::push_begins);
         let put = self.client.put_file(&target.put_url, &path);
         let pushed = put.await;
         let outcome = if pushed.is_ok() { "pushed" } else { "failed" };

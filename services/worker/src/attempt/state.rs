@@ -50,6 +50,7 @@ pub struct State {
     unwanted: BTreeSet<ItemIndex>,
     contact: bool,
     push_asked: bool,
+    push_begun: bool,
     announced_at: Option<Duration>,
     stopped_at: Option<Duration>,
     rendered_at: Option<Duration>,
@@ -90,6 +91,7 @@ impl State {
             unwanted: BTreeSet::new(),
             contact: false,
             push_asked: false,
+            push_begun: false,
             announced_at: None,
             stopped_at: None,
             rendered_at: None,
@@ -148,6 +150,16 @@ impl State {
         output
             .map(|(_, standing)| standing.acknowledged = true)
             .is_some()
+    }
+
+    /// A push is begun; whatever comes of it, something may lie in the bucket.
+    pub fn push_begins(&mut self) {
+        self.push_begun = true;
+    }
+
+    /// Whether a push was ever begun.
+    pub fn push_begun(&self) -> bool {
+        self.push_begun
     }
 
     /// An output was pushed.

@@ -234,6 +234,7 @@ impl Take {
                 taken_s: now.as_secs_f64(),
                 linger_s: lingered.as_secs_f64(),
             },
+            nothing_pushed: !state.push_begun(),
         }
     }
 

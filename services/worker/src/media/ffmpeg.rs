@@ -29,7 +29,7 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 const CPU_PER_WALL_MAX: u32 = 4;
 /// Between the signal that asks a child to end for its processor time, and the one that ends it.
 const CPU_GRACE_S: u64 = 2;
-/// Starts all children; of util-linux, as is prlimit, which it starts.
+/// Starts all children; of util-linux, as is prlimit, which it starts (by nice, of coreutils, if they stand back).
 const STARTER: &str = "setpriv";
 /// What util-linux's programs, which set the bounds, answer when there is no such program, or none
 /// that runs.
@@ -52,6 +52,8 @@ pub struct Bounds {
     /// Bytes of address space. Not for a child that may use a GPU: its driver reserves far more
     /// than it uses.
     pub memory_max: Option<u64>,
+    /// True: what else wants a processor has it nearly alone.
+    pub stands_back: bool,
 }
 
 impl Bounds {
@@ -62,6 +64,7 @@ impl Bounds {
             cpu_max: wall_max.saturating_mul(CPU_PER_WALL_MAX),
             stall_max: None,
             memory_max: None,
+            stands_back: false,
         }
     }
 
@@ -83,11 +86,25 @@ impl Bounds {
         }
     }
 
+    /// Leaves the processors to what else wants them.
+    #[must_use]
+    pub fn standing_back(self) -> Self {
+        Self {
+            stands_back: true,
+            ..self
+        }
+    }
+
     /// The words of a command that has these bounds, up to its own name. It dies with us: with the
     /// thread that starts it, which for Tokio's workers is the process.
     fn words(&self) -> Args {
         let cpu_s = self.cpu_max.as_secs().max(1);
-        let args = Args::words("--pdeathsig KILL prlimit --core=0")
+        let starters = if self.stands_back {
+            "--pdeathsig KILL nice -n 10 prlimit --core=0"
+        } else {
+            "--pdeathsig KILL prlimit --core=0"
+        };
+        let args = Args::words(starters)
             .arg(format!("--fsize={FILE_BYTES_MAX}"))
             .arg(format!("--cpu={cpu_s}:{}", cpu_s + CPU_GRACE_S));
         match self.memory_max {

@@ -49,6 +49,22 @@ async fn a_child_that_burns_its_processor_time_is_ended_and_said_to_have() {
 }
 
 #[tokio::test]
+async fn a_child_that_stands_back_is_nice_and_no_other_is() {
+    let own = std::process::Command::new("nice").output().unwrap();
+    let own: u8 = String::from_utf8(own.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    for (bounds, niceness) in [(soon().standing_back(), (own + 10).min(19)), (soon(), own)] {
+        let args = Args::words("-c").arg(format!("test $(nice) = {niceness}"));
+        let running = Running::start("sh", dir().path(), &args, false, bounds).unwrap();
+        let ended = running.finish(0, &CancellationToken::new()).await;
+        assert!(ended.is_ok(), "{ended:?}");
+    }
+}
+
+#[tokio::test]
 async fn time_stillness_memory_and_files_have_limits() {
     let short = Bounds::of(Duration::from_millis(300));
     let paced = "-re -f lavfi -i color=s=64x64:r=1000 -f null -";
