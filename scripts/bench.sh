@@ -7,7 +7,7 @@ packages=()
 for name in worker fetcher interop e2e stand-in runpod-sim kit ingest dispatcher notifier; do
   packages+=(--package "photofinish-$name")
 done
-benches=(worker_protocol ken_burns addaudio fetch race load)
+benches=(worker_protocol ken_burns addaudio fetch race load webhooks)
 [ $# -gt 0 ] && benches=("$@")
 
 case " ${benches[*]} " in *" worker_protocol "*) scripts/interop.sh install ;; esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# RunPod's official SDKs against our emulator and our worker.
+# RunPod's official SDKs against our emulator and our worker, and the official libraries of Standard Webhooks against
+# our signatures, and Schemathesis against the OpenAPI document that ingest serves.
 #
 # usage: interop.sh install    get the newest Python SDK (PyPI) and, where node is, the JavaScript SDK (npm)
 #        interop.sh test       install, build, run the suite
@@ -24,10 +25,11 @@ install() {
     make_venv
   fi
   # Newest each time, unless the network is away and one is there already.
-  $dir/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade runpod ||
-    $dir/venv/bin/python -c 'import runpod'
+  $dir/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade runpod standardwebhooks schemathesis pika jsonschema ||
+    $dir/venv/bin/python -c 'import runpod, standardwebhooks, schemathesis, pika, jsonschema'
   if has_node; then
-    npm install --silent --no-audit --no-fund --prefix $dir runpod-sdk@latest || [ -d $dir/node_modules/runpod-sdk ]
+    npm install --silent --no-audit --no-fund --prefix $dir runpod-sdk@latest standardwebhooks@latest amqplib@latest ||
+      [ -d $dir/node_modules/runpod-sdk -a -d $dir/node_modules/standardwebhooks -a -d $dir/node_modules/amqplib ]
   fi
   echo "SDKs: runpod $($dir/venv/bin/python -m pip list 2>/dev/null | awk '$1 == "runpod" { print $2 }') (Python)," \
     "$(has_node && node -p "'runpod-sdk ' + require('./$dir/node_modules/runpod-sdk/package.json').version" || echo none) (JavaScript)" >&2
@@ -54,5 +56,5 @@ run() {
 case ${1:-test} in
   install) install ;;
   test) install; run ;;
-  *) sed -n '3,6p' "$0"; exit 2 ;;
+  *) sed -n '5,8p' "$0"; exit 2 ;;
 esac

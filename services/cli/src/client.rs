@@ -3,10 +3,15 @@
 //! Guarantee: an answer is the service's JSON, or a typed error. Nothing is tried again here: a command that polls
 //! or resumes decides that itself. The key goes to the service only, never to a presigned URL.
 
+mod events;
+mod upload;
+
 use crate::error::{CliError, ProblemDoc};
+pub(crate) use events::Events;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use std::time::Duration;
+pub(crate) use upload::UploadError;
 use url::{Host, Url};
 
 /// Longest wait for a connection.
@@ -21,6 +26,8 @@ const FOREIGN_SHOWN_MAX: usize = 200;
 /// The service and a key.
 pub(crate) struct Client {
     http: reqwest::Client,
+    /// Without a limit on silence: a store says nothing until it has all.
+    uploads: reqwest::Client,
     base: Url,
     key: String,
 }
@@ -41,16 +48,21 @@ impl Client {
                 "{base} is not an http or https URL"
             )));
         }
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT);
-        if is_local(base) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(CliError::Client)?;
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(concat!("photofinish/", env!("CARGO_PKG_VERSION")))
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT);
+            if is_local(base) {
+                builder.no_proxy()
+            } else {
+                builder
+            }
+        };
+        let http = builder().read_timeout(READ_TIMEOUT).build();
         Ok(Self {
-            http,
+            http: http.map_err(CliError::Client)?,
+            uploads: builder().build().map_err(CliError::Client)?,
             base: base.clone(),
             key: key.to_owned(),
         })
@@ -75,6 +87,19 @@ impl Client {
         self.call(self.request(Method::DELETE, path, &[])).await
     }
 
+    /// PATCH of `/v1/…`.
+    pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, CliError> {
+        let request = self.request(Method::PATCH, path, &[]);
+        let request = request.header("content-type", "application/json");
+        self.call(request.body(body.to_string())).await
+    }
+
+    /// POST of JSON to `/v1/…`.
+    pub(crate) async fn send(&self, path: &[&str], body: &Value) -> Result<Value, CliError> {
+        let body = body.to_string().into_bytes();
+        self.post(path, &[], Some(body), None).await
+    }
+
     /// POST to `/v1/…` with a body, if there is one.
     pub(crate) async fn post(
         &self,
@@ -95,6 +120,40 @@ impl Client {
         self.call(request).await
     }
 
+    /// GET of `/v1/…`, where the answer goes on for as long as it likes.
+    async fn stream(&self, path: &[&str], last: Option<&str>) -> Result<Response, CliError> {
+        let mut request = self.http.get(self.address(path)).bearer_auth(&self.key);
+        request = request.header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        request
+            .send()
+            .await
+            .map_err(|source| unreachable(self.base.to_string(), source))
+    }
+
+    /// What answers at a path of the service, whatever it is: for `doctor`.
+    pub(crate) async fn probe(&self, path: &[&str]) -> Result<Response, CliError> {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let request = self.http.get(url).bearer_auth(&self.key);
+        request
+            .timeout(CALL_TIMEOUT)
+            .send()
+            .await
+            .map_err(|source| unreachable(self.base.to_string(), source))
+    }
+
+    /// A mark of service and key together, which does not tell the key.
+    pub(crate) fn key_mark(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        let hash = Sha256::digest(format!("{}\n{}", self.base, self.key));
+        hex::encode(&hash[..8])
+    }
+
     /// GET of a presigned URL from byte `from` on, without our key.
     pub(crate) async fn download(&self, url: &str, from: u64) -> Result<Response, CliError> {
         let mut request = self.http.get(url);
@@ -107,12 +166,17 @@ impl Client {
             .map_err(|source| unreachable(url_without_query(url), source))
     }
 
-    fn request(&self, method: Method, path: &[&str], query: &[(String, String)]) -> RequestBuilder {
+    fn address(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         // It can be a base, so it has segments.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
         }
+        url
+    }
+
+    fn request(&self, method: Method, path: &[&str], query: &[(String, String)]) -> RequestBuilder {
+        let mut url = self.address(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }

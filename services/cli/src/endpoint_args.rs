@@ -70,6 +70,18 @@ pub(crate) enum EndpointCommand {
     },
     /// Pin a new image and wait until every worker runs it
     Rollout(RolloutArgs),
+    /// List the endpoints that the service uses, and which are paused (operator key)
+    List,
+    /// Give the endpoint no new attempts; those that run finish (operator key)
+    Pause {
+        /// As RunPod gives it
+        endpoint: String,
+    },
+    /// Give it attempts again (operator key)
+    Resume {
+        /// As RunPod gives it
+        endpoint: String,
+    },
     /// Delete the endpoint, once its jobs are done
     Delete(DeleteArgs),
 }

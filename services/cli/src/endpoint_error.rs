@@ -1,6 +1,7 @@
 //! What can go wrong with the RunPod endpoint, which exit code that is, and what to do next.
 
-use crate::error::{CliError, FAILED, UNREACHABLE, USAGE};
+use crate::error::CliError;
+use crate::exit::{FAILED, UNREACHABLE, USAGE};
 use photofinish_runpod::client::StatusError;
 use photofinish_runpod::management::ManagementError;
 use std::path::PathBuf;

@@ -1,14 +1,10 @@
 //! What can go wrong, which exit code that is, and what to do next.
 
 use crate::endpoint_error::EndpointError;
+use crate::exit::{FAILED, INTERRUPTED, UNREACHABLE, USAGE, WELL};
 use photofinish_model::JobStatus;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-pub(crate) const FAILED: u8 = 1;
-/// The command was wrong: `EX_USAGE` of sysexits, since 2 is the difference that `endpoint diff` found.
-pub const USAGE: u8 = 64;
-pub(crate) const UNREACHABLE: u8 = 3;
 
 /// Why a command did not go well.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +62,21 @@ pub(crate) enum CliError {
         path: PathBuf,
         source: std::io::Error,
     },
+    /// The configuration file has faults.
+    #[error("{} cannot be used: {}", .path.display(), .faults.join("; "))]
+    Config { path: PathBuf, faults: Vec<String> },
+    /// An upload broke off again and again.
+    #[error("upload {}: {why}", .path.display())]
+    Upload { path: PathBuf, why: String },
+    /// Nothing, or more than one thing, is meant by what was typed.
+    #[error("{0}")]
+    NotMeant(String),
+    /// Ctrl-C while a job was followed.
+    #[error("{id} goes on")]
+    Interrupted { id: String },
+    /// Whoever read standard output has read enough.
+    #[error("nobody reads on")]
+    ReaderGone,
     /// A download broke off again and again.
     #[error("download {item}: {why}")]
     Download { item: String, why: String },
@@ -91,7 +102,7 @@ pub(crate) struct ProblemDoc {
 }
 
 /// One fault of a request.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub(crate) struct ProblemRow {
     pub(crate) pointer: String,
     pub(crate) code: String,
@@ -114,7 +125,7 @@ impl std::fmt::Display for ProblemDoc {
 }
 
 impl CliError {
-    /// 1 the job failed or was refused, 3 cannot reach the service, 64 usage.
+    /// See `exit::TABLE`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Problem(_)
@@ -122,10 +133,16 @@ impl CliError {
             | Self::Incomplete { .. }
             | Self::File { .. }
             | Self::Download { .. }
+            | Self::Upload { .. }
+            | Self::NotMeant(_)
             | Self::Output(_) => FAILED,
-            Self::NoKey { .. } | Self::Request { .. } | Self::NotJson { .. } | Self::Usage(_) => {
-                USAGE
-            }
+            Self::NoKey { .. }
+            | Self::Request { .. }
+            | Self::NotJson { .. }
+            | Self::Config { .. }
+            | Self::Usage(_) => USAGE,
+            Self::Interrupted { .. } => INTERRUPTED,
+            Self::ReaderGone => WELL,
             Self::Endpoint(error) => error.exit_code(),
             Self::Foreign { .. }
             | Self::Unreachable { .. }
@@ -140,7 +157,7 @@ impl CliError {
             Self::Problem(problem) => return problem_step(problem).map(str::to_owned),
             Self::Foreign { .. } => "Does PHOTOFINISH_URL name the ingest service itself?",
             Self::Unreachable { .. } | Self::Gone { .. } => {
-                "Check PHOTOFINISH_URL, and that the service is up (`make up` starts one here)."
+                "Check PHOTOFINISH_URL (`photofinish config` shows it), and that the service is up (`make up` starts one here)."
             }
             Self::JobEnded {
                 id,
@@ -166,7 +183,20 @@ impl CliError {
                 ..
             } => "RunPod's console makes keys, under Settings.",
             Self::Endpoint(error) => return error.next_step(),
-            Self::NoKey { .. } => "It is the deployment's `auth.operator_key`.",
+            Self::NoKey { .. } => {
+                "It is the deployment's `auth.operator_key`, or one of `photofinish keys create --operator`."
+            }
+            Self::Config { .. } => {
+                "Mend it, or name another file with --config; the README lists what a profile may say."
+            }
+            Self::Interrupted { id } => {
+                return Some(format!(
+                    "`photofinish watch {id}` follows it again, `photofinish cancel {id}` stops it."
+                ));
+            }
+            Self::Upload { .. } => {
+                "Submit again: what is uploaded already is not uploaded once more."
+            }
             Self::Download { .. } => "Fetch again: it goes on where it stopped.",
             Self::JobEnded { .. }
             | Self::Request { .. }
@@ -174,6 +204,8 @@ impl CliError {
             | Self::Usage(_)
             | Self::File { .. }
             | Self::Output(_)
+            | Self::NotMeant(_)
+            | Self::ReaderGone
             | Self::Client(_) => return None,
         };
         Some(text.to_owned())
@@ -183,7 +215,10 @@ impl CliError {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Problem(problem) => problem.status >= 500 || problem.status == 429,
+            Self::Problem(problem) => {
+                // A hard quota is not otherwise a moment later.
+                problem.status >= 500 || (problem.status == 429 && problem.code != "quota_exceeded")
+            }
             Self::Foreign { status, .. } => *status >= 500,
             Self::Gone { .. }
             | Self::JobEnded { .. }
@@ -194,6 +229,11 @@ impl CliError {
             | Self::Usage(_)
             | Self::File { .. }
             | Self::Download { .. }
+            | Self::Upload { .. }
+            | Self::Config { .. }
+            | Self::NotMeant(_)
+            | Self::Interrupted { .. }
+            | Self::ReaderGone
             | Self::Output(_)
             | Self::Client(_)
             | Self::Endpoint(_) => false,
@@ -206,7 +246,11 @@ fn problem_step(problem: &ProblemDoc) -> Option<&'static str> {
         "idempotency_key_reused" => Some("Use another --idempotency-key for another request."),
         "job_finished" => Some("It has ended; `photofinish get` shows how."),
         "job_not_finished" => Some("Wait for its end (`photofinish watch`) or cancel it first."),
-        "nothing_to_retry" => Some("Every item has succeeded: `photofinish fetch` gets them."),
+        "nothing_to_retry" => Some("`photofinish fetch` gets its outputs."),
+        "quota_exceeded" => Some(
+            "An operator changes it: `photofinish tenants set`; `tenants usage` shows what is used.",
+        ),
+        "output_deleted" => Some("Its outputs are gone for good: submit the job anew."),
         _ => None,
     };
     by_code.or(match problem.status {
@@ -215,7 +259,7 @@ fn problem_step(problem: &ProblemDoc) -> Option<&'static str> {
         }
         401 => Some("Check PHOTOFINISH_API_KEY (operators: PHOTOFINISH_OPERATOR_KEY)."),
         403 => {
-            Some("This call needs another key: `tenants`, `keys` and `doctor` need the operator's.")
+            Some("This call needs another key: what is about operators needs PHOTOFINISH_OPERATOR_KEY, the rest a tenant's.")
         }
         404 => Some("Check the id, and that the key belongs to the tenant whose it is."),
         429 | 503 => Some("Try again in a moment; with an --idempotency-key that is harmless."),

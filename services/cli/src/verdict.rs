@@ -1,5 +1,6 @@
 //! How a command ended that did what it should.
 
+use crate::exit::{DIFFERS, FAILED, WELL};
 use std::process::ExitCode;
 
 /// What the exit code says.
@@ -17,9 +18,9 @@ impl Verdict {
     /// Its exit code.
     pub(crate) fn exit_code(self) -> ExitCode {
         match self {
-            Self::Well => ExitCode::SUCCESS,
-            Self::Unwell => ExitCode::from(1),
-            Self::Differs => ExitCode::from(2),
+            Self::Well => ExitCode::from(WELL),
+            Self::Unwell => ExitCode::from(FAILED),
+            Self::Differs => ExitCode::from(DIFFERS),
         }
     }
 }

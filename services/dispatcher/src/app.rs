@@ -4,15 +4,15 @@ use crate::config::{Config, Settings};
 use crate::core::Core;
 use crate::rebuild::Rebuild;
 use crate::reported::Reported;
-use crate::{deadlines, lanes, rebuild, reported, submitting, sweep};
+use crate::{deadlines, lanes, pauses, rebuild, reported, submitting, sweep};
 use anyhow::Context as _;
-use photofinish_broker::{Broker, WorkQueue};
+use photofinish_broker::{Broker, GETS_MAX, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_runpod::client::{Client, ClientSettings};
 use photofinish_runtime::Context;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Wires the dispatcher and returns when it is running.
 #[expect(
@@ -49,6 +49,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         tokens: config.tokens.clone(),
         reported: Reported::default(),
         rebuild: Rebuild::default(),
+        pauses: pauses::Pauses::default(),
         expected: lanes::Expected::default(),
         work: Arc::new(Notify::new()),
         config,
@@ -65,10 +66,12 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     });
     consume(&core);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    context.tasks.spawn_critical(
-        "submit.loop",
-        submitting::run(core.clone(), tasks, shutdown.clone()),
-    );
+    let permits = Arc::new(Semaphore::new(core.config.submits_max));
+    for _ in 0..GETS_MAX {
+        let (core, permits) = (core.clone(), permits.clone());
+        let submitting = submitting::run(core, permits, tasks.clone(), shutdown.clone());
+        context.tasks.spawn_critical("submit.loop", submitting);
+    }
     context
         .tasks
         .spawn_critical("submit.lanes", lanes::run(core.clone(), shutdown.clone()));
@@ -77,6 +80,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         let asking = reported::run(core.clone(), endpoint, shutdown.clone());
         tasks.spawn_critical("endpoint.health", asking);
     }
+    tasks.spawn_critical("pauses", pauses::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("submit.sweep", sweep::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("rebuild", rebuild::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("deadlines", deadlines::run(core, shutdown));

@@ -9,7 +9,7 @@ use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::{Created, JobStore};
 use photofinish_model::sequence::{Moment, sequence};
 use photofinish_model::{JobId, JobSnapshot, SlotName, Tenant};
-use photofinish_objects::{Objects, TenantRecord};
+use photofinish_objects::Objects;
 use photofinish_runpod::client::Client;
 use photofinish_runtime::Clock;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct Core {
     pub reported: crate::reported::Reported,
     /// Lanes in which something comes up out of the tiers.
     pub expected: crate::lanes::Expected,
+    /// What operators have paused.
+    pub pauses: crate::pauses::Pauses,
     /// Rung when Redis was found to be emptied.
     pub rebuild: crate::rebuild::Rebuild,
     /// Rung when a part was queued or a slot became free.
@@ -150,16 +152,9 @@ impl Core {
 
     /// The tenant's lane, from its record.
     async fn lane(&self, tenant: &Tenant) -> Result<u16, Error> {
-        let lanes = self.config.lanes;
-        let (kind, id) = (TenantRecord::KIND, tenant.as_str());
-        let found: Option<TenantRecord> = self
-            .jobstore
-            .system_through_copy(kind, id, async || {
-                Ok::<_, Error>(self.objects.system_get(kind, id).await?)
-            })
-            .await?;
+        let found = self.tenant_record(tenant).await?;
         let lane = found.map_or_else(|| hash_lane(tenant), |record| record.lane);
-        Ok(lane % lanes.max(1))
+        Ok(lane % self.config.lanes.max(1))
     }
 }
 

@@ -11,15 +11,34 @@ use photofinish_jobstore::{Finished, Settle};
 use photofinish_model::part::Phase;
 use photofinish_model::run::{Stop, Verdict, ended, verdict};
 use photofinish_model::sequence::Moment;
-use photofinish_model::{Fault, ItemIndex, ItemState, JobSnapshot};
+use photofinish_model::{Fault, ItemIndex, ItemState, JobSnapshot, OutputSource};
 use std::time::Duration;
 
 /// A run whose outputs are all stored waits so long for what its attempts cost.
 const COSTS_WAIT: Duration = Duration::from_secs(5);
 
+/// Whether anything of a run can lie in the bucket that its end does not list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Nothing can: one attempt was made, its worker pushed nothing, and everything it made is
+    /// stored and listed.
+    None,
+    /// Something may, as far as anybody knows: it is looked for.
+    Possible,
+}
+
 impl Core {
     /// Ends the run if its items, or the reason given, say so. True: it is over.
     pub async fn end_if_due(&self, job: &JobSnapshot, stop: Option<&Stop>) -> Result<bool, Error> {
+        self.end_leaving(job, stop, Leftovers::Possible).await
+    }
+
+    async fn end_leaving(
+        &self,
+        job: &JobSnapshot,
+        stop: Option<&Stop>,
+        leftovers: Leftovers,
+    ) -> Result<bool, Error> {
         match verdict(job, stop) {
             // Somebody may have ended it for another reason and died before Redis knew.
             Verdict::GoesOn | Verdict::AlreadyFinal => {
@@ -30,13 +49,16 @@ impl Core {
                 Ok(true)
             }
             Verdict::Ends { status, error } => {
+                if job.counts().settled() as usize != job.items.len() {
+                    self.jobstore.begin_end(&job.job, job.run).await?;
+                }
                 let proposal = ended(job, status, error, self.clock.now());
                 let (end, mine) = self.objects.put_end(&proposal).await?;
                 tracing::info!(job = %end.job, run = end.run, status = end.status.as_str(), mine,
                     "run ended");
                 // Who has just ended it need not ask whether it is closed.
                 if mine {
-                    self.settle_end(&end).await?;
+                    self.settle_end(&end, leftovers).await?;
                     self.forget_run(&end).await?;
                 } else {
                     self.close_run(&end).await?;
@@ -49,7 +71,11 @@ impl Core {
     /// Ends the run if its items say so. When all of them are stored and attempts of other parts
     /// are about to tell what they cost, the end waits for that, though not for long: its deadline
     /// is brought near, and whoever comes first ends it.
-    pub async fn end_when_told(&self, job: &JobSnapshot) -> Result<(), Error> {
+    pub async fn end_when_told(
+        &self,
+        job: &JobSnapshot,
+        leftovers: Leftovers,
+    ) -> Result<(), Error> {
         let done = job.counts().stored as usize == job.items.len();
         if done && self.is_under_way(job).await? {
             let at = self.clock.now() + COSTS_WAIT;
@@ -57,7 +83,11 @@ impl Core {
             let at = at.min(job.deadline_at);
             return Ok(self.jobstore.deadline_set(id, tenant, job.run, at).await?);
         }
-        self.end_if_due(job, None).await.map(drop)
+        let leftovers = match leftovers {
+            Leftovers::None if done && by_first_attempt(job) => Leftovers::None,
+            Leftovers::None | Leftovers::Possible => Leftovers::Possible,
+        };
+        self.end_leaving(job, None, leftovers).await.map(drop)
     }
 
     async fn is_under_way(&self, job: &JobSnapshot) -> Result<bool, Error> {
@@ -74,20 +104,23 @@ impl Core {
     /// Does what an ended run still owes; nothing when it is closed already.
     pub async fn close_run(&self, end: &JobSnapshot) -> Result<(), Error> {
         if self.objects.is_open(&end.tenant, &end.job, end.run).await? {
-            self.settle_end(end).await?;
+            self.settle_end(end, Leftovers::Possible).await?;
         }
         self.forget_run(end).await
     }
 
     /// What follows from an end, in its order; the marker last.
-    async fn settle_end(&self, end: &JobSnapshot) -> Result<(), Error> {
+    async fn settle_end(&self, end: &JobSnapshot, leftovers: Leftovers) -> Result<(), Error> {
         self.stop_attempts(end).await?;
         self.write_manifest(end).await?;
         if let Some(event) = EventType::for_final(end.status) {
             self.tell(end, event, Moment::Final).await?;
         }
         self.abort_uploads(end).await?;
-        self.objects.sweep(end).await?;
+        match leftovers {
+            Leftovers::None => {}
+            Leftovers::Possible => self.objects.sweep(end).await?,
+        }
         self.objects.close(&end.tenant, &end.job, end.run).await?;
         metrics::counter!("photofinish_runs_ended_total",
                 "status" => end.status.as_str(), "operation" => end.operation.as_str())
@@ -98,6 +131,7 @@ impl Core {
     async fn forget_run(&self, end: &JobSnapshot) -> Result<(), Error> {
         // A newer run may have taken the record: this one's end lies in the bucket all the same.
         let (Finished::Recorded | Finished::Newer) = self.jobstore.finish(end).await?;
+        self.note_end(end).await?;
         self.jobstore
             .deadline_clear(&end.job, &end.tenant, end.run)
             .await?;
@@ -150,4 +184,21 @@ impl Core {
             Settle::First(_) | Settle::Already(..) | Settle::Missing | Settle::RunOver => Ok(()),
         }
     }
+}
+
+/// Whether every output of this run was made by its part's first attempt and came off its worker.
+fn by_first_attempt(job: &JobSnapshot) -> bool {
+    job.items.iter().all(|row| match &row.state {
+        ItemState::Stored(output) => {
+            output.run < job.run
+                || (output.attempt == 1
+                    && match output.source {
+                        OutputSource::PulledInProgress | OutputSource::PulledLate => true,
+                        OutputSource::Rescued => false,
+                    })
+        }
+        ItemState::Pending | ItemState::Rendering | ItemState::Ready | ItemState::Failed(_) => {
+            false
+        }
+    })
 }

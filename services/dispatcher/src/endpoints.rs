@@ -5,6 +5,7 @@ use crate::error::Error;
 use photofinish_jobstore::{Grant, GrantAsk, LaneGrant, SlotFor};
 use photofinish_model::Nonce;
 use photofinish_model::endpoint::{Condition, choose};
+use photofinish_objects::PausesRecord;
 use std::time::Duration;
 
 /// A slot whose holder has not posted within this is free again.
@@ -90,13 +91,13 @@ pub struct Granted {
 
 impl Core {
     /// How the endpoints stand, in their order. One whose health cannot be had is believed to be
-    /// well: its breaker finds out.
-    fn conditions(&self) -> Vec<Condition> {
+    /// well: its breaker finds out. One that is paused has no room.
+    fn conditions(&self, pauses: &PausesRecord) -> Vec<Condition> {
         let endpoints = self.config.endpoints.iter();
         let condition = |endpoint: &Endpoint| Condition {
             rests: self.runpod.submits_refused_for(&endpoint.id).is_some(),
             short: self.reported.of(&endpoint.id).short,
-            full: false,
+            full: pauses.endpoints.contains(&endpoint.id),
         };
         endpoints.map(condition).collect()
     }
@@ -104,7 +105,11 @@ impl Core {
     /// A slot of the endpoint that is next, and the lane whose turn it is there. `None`: nobody
     /// has a slot, or nothing waits.
     pub async fn next_slot(&self, nonce: &Nonce) -> Result<Option<Granted>, Error> {
-        let mut conditions = self.conditions();
+        // Before it is known what is paused nothing is granted.
+        let Some(pauses) = self.pauses.known() else {
+            return Ok(None);
+        };
+        let mut conditions = self.conditions(&pauses);
         while let Some(place) = choose(&conditions, None) {
             let Some(endpoint) = self.config.endpoints.get(place) else {
                 break;
@@ -115,7 +120,11 @@ impl Core {
                     return Ok(Some(Granted { endpoint, lane }));
                 }
                 Grant::NoLane => return Ok(None),
-                Grant::TooYoung | Grant::Full => conditions[place].full = true,
+                Grant::Full => {
+                    self.reported.refused(&endpoint.id);
+                    conditions[place].full = true;
+                }
+                Grant::TooYoung => conditions[place].full = true,
             }
         }
         Ok(None)
@@ -138,7 +147,10 @@ impl Core {
         ) else {
             return Ok(granted);
         };
-        let mut conditions = self.conditions();
+        let Some(pauses) = self.pauses.known() else {
+            return Ok(granted);
+        };
+        let mut conditions = self.conditions(&pauses);
         while let Some(place) = choose(&conditions, Some(held)).filter(|place| *place != held) {
             let Some(other) = endpoints.get(place) else {
                 break;
@@ -168,6 +180,10 @@ impl Core {
             ttl: GRANT_TTL,
             slot_for,
             lane_max: self.config.tenant_slots_max,
+            paused_lanes: self
+                .pauses
+                .known()
+                .map_or_else(Default::default, |pauses| pauses.lanes.clone()),
         };
         let grant = self.jobstore.grant(&endpoint.id, &ask).await?;
         self.rebuild.note(&endpoint.id, &grant);

@@ -95,11 +95,11 @@ impl Core {
         run: u32,
         count: u16,
     ) -> Result<Vec<Part>, Error> {
-        let mut parts = Vec::new();
-        for part in 0..count {
-            parts.extend(self.stored_part(job, run, part).await?);
-        }
-        Ok(parts)
+        let stored = self.jobstore.parts(job, run, count).await?;
+        let parts = stored.into_iter().flatten();
+        parts
+            .map(|text| serde_json::from_str(&text).map_err(Error::Record))
+            .collect()
     }
 
     fn part_policy(&self) -> PartPolicy {

@@ -16,7 +16,11 @@ use photofinish_objects::RunDoc;
 
 impl Core {
     /// Plans run 1 of an admitted job, once: of a redelivery's plan and the stored one, the stored one counts.
-    pub async fn plan_first_run(&self, accepted: &JobAccepted) -> Result<RunDoc, Error> {
+    /// With the end of the run, if it has ended already.
+    pub async fn plan_first_run(
+        &self,
+        accepted: &JobAccepted,
+    ) -> Result<(RunDoc, Option<JobSnapshot>), Error> {
         let request = match &accepted.request {
             RequestRef::Inline(request) => (**request).clone(),
             RequestRef::Stored { sha256 } => self
@@ -53,7 +57,7 @@ impl Core {
             body_sha256: accepted.body_sha256.clone(),
             carried: Vec::new(),
         };
-        Ok(self.objects.put_run(&doc).await?)
+        Ok(self.objects.put_first_run(&doc).await?)
     }
 
     /// Plans the run after an ended one, for what did not succeed. `None`: nothing to do.

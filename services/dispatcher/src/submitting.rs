@@ -1,6 +1,7 @@
 //! The submit loop: a slot first, then a message, then the one POST (`posting`).
 
 use crate::core::{Core, broker_priority};
+use crate::ending::Leftovers;
 use crate::endpoints::Endpoint;
 use crate::error::Error;
 use crate::lanes::whole_seconds;
@@ -16,9 +17,13 @@ use photofinish_runtime::{Shutdown, Tasks, error_chain};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 /// The loop looks for work at least so often, also when nobody rings.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A part of a paused tenant that shares its lane comes up again after this.
+const PAUSED_WAIT: Duration = Duration::from_secs(30);
 
 /// A message to submit, and the slot that is held for it.
 struct Next {
@@ -29,9 +34,9 @@ struct Next {
     lane: LaneGrant,
 }
 
-/// Submits parts for as long as the process lives.
-pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
-    let permits = Arc::new(Semaphore::new(core.config.submits_max));
+/// Submits parts for as long as the process lives; several may run side by side and share their
+/// permits.
+pub async fn run(core: Arc<Core>, permits: Arc<Semaphore>, tasks: Tasks, shutdown: Shutdown) {
     while !shutdown.stopping() {
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
@@ -39,16 +44,20 @@ pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
         match core.next_part().await {
             Ok(Some(next)) => {
                 let core = core.clone();
-                tasks.spawn("submit", async move {
+                let span = next.held.span();
+                let submitting = async move {
                     let lane = next.lane;
                     let mut disposition = core.submit(&next).await;
-                    if let Disposition::RetryLater(wait) = &mut disposition {
+                    if let Disposition::RetryLater(wait) | Disposition::Snooze { wait, .. } =
+                        &mut disposition
+                    {
                         *wait = whole_seconds(*wait);
                         core.expected.after(lane.priority, lane.lane, *wait);
                     }
                     next.held.settle(disposition).await;
                     drop(permit);
-                });
+                };
+                tasks.spawn("submit", submitting.instrument(span));
             }
             Ok(None) => {
                 drop(permit);
@@ -89,6 +98,11 @@ impl Core {
             };
             match self.broker.get(queue).await {
                 Ok(Some(held)) => {
+                    // Marked again since by whoever has published: then the mark stays. One that is
+                    // not cleared costs an empty look.
+                    if held.left() == 0 {
+                        let _cleared = self.jobstore.clear_lane(&endpoint.id, lane).await;
+                    }
                     return Ok(Some(Next {
                         held,
                         nonce,
@@ -120,6 +134,14 @@ impl Core {
                 };
             }
         };
+        // Its lane holds others as well, or it would have been passed over.
+        if self.pauses.is_paused(&ready.tenant) {
+            self.give_back(&next.endpoint.id, &next.nonce).await;
+            return Disposition::Snooze {
+                wait: PAUSED_WAIT,
+                mark: None,
+            };
+        }
         match self.submit_part(&ready, next, incoming.attempt).await {
             Ok(disposition) => disposition,
             Err(error) => {
@@ -179,7 +201,7 @@ impl Core {
             return Ok(disposition);
         }
         // Nothing to post: what an earlier attempt stored late may have been the last.
-        self.end_when_told(&job).await?;
+        self.end_when_told(&job, Leftovers::Possible).await?;
         Ok(Disposition::Ack)
     }
 

@@ -214,6 +214,7 @@ impl Scene {
             errors: Vec::new(),
             rendering: Vec::new(),
             spent: Spent::default(),
+            nothing_pushed: false,
         };
         let signal = Signal {
             attempt: self.attempt.clone(),
@@ -355,6 +356,7 @@ fn snapshot(attempt: &AttemptRef, items: u16) -> JobSnapshot {
         error: None,
         usage: Usage::default(),
         metadata: None,
+        outputs_deleted_at: None,
         body_sha256: "00".repeat(32),
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use photofinish_contract::announcement::ReadyOutput;
 use photofinish_contract::event::EventType;
 use photofinish_contract::token::Purpose;
-use photofinish_jobstore::{Settle, Wanted};
+use photofinish_jobstore::{GoesOn, Settle, Wanted};
 use photofinish_model::sequence::Moment;
 use photofinish_model::{AttemptRef, ItemState, JobSnapshot, OutputSource, StoredOutput};
 use photofinish_objects::{Class, OutputMeta, Rescued};
@@ -118,10 +118,10 @@ impl Core {
         metrics::histogram!("photofinish_pull_seconds").record(begun.elapsed().as_secs_f64());
         metrics::counter!("photofinish_outputs_stored_total", "source" => stored.source.as_str())
             .increment(1);
-        let settled = self.settle(pull, &stored).await?;
+        let (settled, goes_on) = self.settle(pull, &stored).await?;
         // The worker waits for the one, a client for the other.
         let (told, ()) = tokio::join!(
-            self.follow_up(pull, &stored, settled),
+            self.follow_up(pull, &stored, settled, goes_on),
             self.acknowledge(pull)
         );
         told?;
@@ -346,18 +346,21 @@ impl Core {
     }
 
     /// Records a stored output: the first of an item in a run wins.
-    async fn settle(&self, pull: &Pull, stored: &StoredOutput) -> Result<Settle, PullError> {
+    async fn settle(
+        &self,
+        pull: &Pull,
+        stored: &StoredOutput,
+    ) -> Result<(Settle, GoesOn), PullError> {
         let attempt = &pull.attempt;
         let (job, run, index) = (&attempt.job, attempt.run, pull.output.index);
-        let state = ItemState::Stored(stored.clone());
-        let settled = self.jobstore.settle_item(job, run, index, &state).await?;
-        if settled != Settle::Missing {
+        let settled = self.jobstore.settle_output(job, run, index, stored).await?;
+        if settled.0 != Settle::Missing {
             return Ok(settled);
         }
         self.restore(attempt)
             .await
             .map_err(|error| PullError::Tell(Box::new(error)))?;
-        Ok(self.jobstore.settle_item(job, run, index, &state).await?)
+        Ok(self.jobstore.settle_output(job, run, index, stored).await?)
     }
 
     /// Tells of it; an object that does not count is deleted, by whoever put it there.
@@ -366,6 +369,7 @@ impl Core {
         pull: &Pull,
         stored: &StoredOutput,
         settled: Settle,
+        goes_on: GoesOn,
     ) -> Result<(), PullError> {
         let attempt = &pull.attempt;
         let (job, run, index) = (&attempt.job, attempt.run, pull.output.index);
@@ -380,6 +384,9 @@ impl Core {
             Settle::Already(..) => self.objects.delete_output(&stored.key).await?,
             Settle::Missing => return Err(PullError::Unrecorded),
             Settle::RunOver => {}
+        }
+        if goes_on == GoesOn::Surely {
+            return Ok(());
         }
         // The run may have ended between the upload's begin and now, without this output.
         let end = self.objects.end(&attempt.tenant, job, run).await?;

@@ -106,6 +106,7 @@ impl Turn {
             items: self.message.items.clone(),
             suspects: self.message.watch.rendering.clone(),
             state: self.message.state.clone(),
+            nothing_pushed: self.nothing_pushed && !self.message.watch.others,
         };
         let outgoing = Outgoing::json(Target::Pipeline(Route::PartFinished), &message)?
             .message_id(format!("{}.end", message.attempt.nonce));

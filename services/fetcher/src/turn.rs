@@ -64,6 +64,8 @@ pub struct Turn {
     pub(crate) over_at_runpod: bool,
     /// The worker has said its last word, or RunPod's webhook has: its status will follow in a moment.
     pub(crate) last_word: bool,
+    /// The worker's last word was heard, and it was that it began no push.
+    pub(crate) nothing_pushed: bool,
     /// The run was asked what it still wants.
     pub(crate) asked_wanted: bool,
     /// Items that this turn has stored and acknowledged.
@@ -107,6 +109,7 @@ impl Turn {
             early: None,
             over_at_runpod: false,
             last_word: false,
+            nothing_pushed: false,
             asked_wanted: false,
             stored: BTreeSet::new(),
             greeted: false,

@@ -182,6 +182,7 @@ impl Turn {
             // RunPod has given the job to two: the one that it names counts, the poll finds out.
             tracing::info!(attempt = %self.message.attempt, worker,
                 other = announcement.worker_id, "another worker speaks");
+            self.message.watch.others = true;
             if by_signal {
                 self.poll_now();
             }
@@ -190,6 +191,9 @@ impl Turn {
         let before = self.message.watch.boot.replace(announcement.boot.clone());
         if before.is_some_and(|boot| boot != announcement.boot) && !self.over_at_runpod {
             return self.apply(Event::Restarted).await;
+        }
+        if announcement.kind == AnnouncementKind::Final {
+            self.nothing_pushed = announcement.nothing_pushed;
         }
         self.core.routes.learn(&announcement);
         let fresh = self.learn(&announcement);

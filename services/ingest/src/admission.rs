@@ -58,6 +58,28 @@ impl Ingest {
             return same_body(there, &body_sha256);
         }
         self.refuse_above_limit().await?;
+        if key.is_some() {
+            self.refuse_gone(&job).await?;
+        }
+        let placed = self
+            .take_place(tenant, &job, request.item_ids().len())
+            .await?;
+        let admitted = self.admit_new(tenant, key, job.clone(), request, body_sha256);
+        let admitted = admitted.await;
+        if placed && admitted.is_err() {
+            self.give_up_place(tenant, &job).await;
+        }
+        admitted
+    }
+
+    async fn admit_new(
+        &self,
+        tenant: &Tenant,
+        key: Option<&str>,
+        job: JobId,
+        request: JobRequest,
+        body_sha256: String,
+    ) -> Result<Admitted, Refusal> {
         let rate = self.rate(request.operation()).await;
         let snapshot = self.fresh(tenant, job, &request, body_sha256, rate);
         self.announce(&snapshot, request, rate).await?;
@@ -78,7 +100,7 @@ impl Ingest {
             Some(_) | None => {
                 let detail = "the request breaks rules; `errors` names each with its place";
                 let problem = Problem::new(422, Code::InvalidRequest, detail);
-                Err(Refusal::Problem(problem.with_errors(errors)))
+                Err(problem.with_errors(errors).into())
             }
         }
     }
@@ -147,6 +169,16 @@ impl Ingest {
         self.rebuilt(tenant, job).await
     }
 
+    /// The id of a deleted job is not used again at once: processes trust the plan that they have read for a while.
+    async fn refuse_gone(&self, job: &JobId) -> Result<(), Refusal> {
+        if !self.jobstore.is_gone(job).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let detail =
+            "the job of this idempotency key was deleted just now; try again in some minutes";
+        Err(Refusal::new(503, Code::Unavailable, detail))
+    }
+
     async fn refuse_above_limit(&self) -> Result<(), Refusal> {
         // An unknown number is no reason to refuse.
         let in_flight = self.jobstore.jobs_in_flight().await.unwrap_or(0);
@@ -192,6 +224,7 @@ impl Ingest {
             error: None,
             usage: Usage::default(),
             metadata: request.metadata.clone(),
+            outputs_deleted_at: None,
             body_sha256,
         }
     }

@@ -3,8 +3,9 @@
 use crate::config::{Config, Settings};
 use crate::core::Ingest;
 use crate::inbound;
+use crate::streams::{Seats, Streams};
 use anyhow::Context as _;
-use photofinish_broker::{Broker, Consumption, WorkQueue};
+use photofinish_broker::{Broker, Consumption, Management, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_runtime::Context;
@@ -13,18 +14,27 @@ use std::time::Duration;
 
 /// How often Redis and S3 are asked whether they are there, and how many jobs are in flight.
 const LOOK: Duration = Duration::from_secs(5);
+/// Events kept while streams are being woken; what is dropped is found by a look.
+const WAKE_UPS_MAX: u32 = 1000;
 
 /// Wires ingest and returns when it is running.
 pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     let config = Config::of(&settings).map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
     let broker = Broker::connect(&settings.broker, "ingest", &context.tasks, &context.health)?;
+    let streams = streams(&config, &broker, &context);
     let ingest = Arc::new(Ingest {
         publisher: broker.publisher(),
+        broker: broker.clone(),
+        management: Management::of(&settings.broker).context("set up RabbitMQ's management API")?,
         jobstore: JobStore::connect(&config.redis).context("set up Redis")?,
         objects: Objects::connect(&config.s3).context("set up S3")?,
         clock: context.clock.clone(),
+        health: context.health.clone(),
         config,
         known: crate::estimates::Known::default(),
+        limits: crate::quotas::Limits::default(),
+        streams,
+        key_notes: crate::auth::KeyNotes::default(),
     });
     let handler = ingest.clone();
     let submissions = broker.consume(
@@ -36,9 +46,30 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         },
     );
     watch(&ingest, &context, submissions);
-    let listener = context.ports.listen("http", &ingest.config.listen).await?;
-    photofinish_runtime::http::serve(&context.tasks, "http", listener, inbound::router(ingest));
+    let sweep = crate::retention::run(ingest.clone(), context.shutdown.clone());
+    context.tasks.spawn_critical("retention", sweep);
+    let listener = context
+        .ports
+        .listen("http", &ingest.config.http.listen)
+        .await?;
+    let (limits, router) = (ingest.config.http.limits, inbound::router(ingest));
+    photofinish_runtime::http::serve(&context.tasks, "http", listener, router, limits);
     Ok(())
+}
+
+fn streams(config: &Config, broker: &Broker, context: &Context) -> Streams {
+    let seats = Arc::new(Seats::default());
+    let woken = seats.clone();
+    let listening = broker.listen(WAKE_UPS_MAX, move |heard| {
+        woken.hear(&heard);
+        std::future::ready(())
+    });
+    Streams {
+        seats,
+        listening,
+        limits: config.http.streams,
+        shutdown: context.shutdown.clone(),
+    }
 }
 
 /// Readiness follows the stores; the default tenant is made; above the limit no submission is taken.

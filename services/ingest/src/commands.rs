@@ -27,6 +27,10 @@ impl Ingest {
             let detail = "the job has not ended; wait for its end, or cancel it";
             return Err(Refusal::new(409, Code::JobNotFinished, detail));
         }
+        if let Some(at) = job.outputs_deleted_at {
+            let detail = format!("the job's outputs were deleted at {at}; submit a new job");
+            return Err(Refusal::new(409, Code::OutputDeleted, detail));
+        }
         let counts = job.counts();
         if counts.stored == counts.total {
             let detail = "every item has succeeded";
@@ -35,7 +39,13 @@ impl Ingest {
         let command = Command::Retry {
             accepted_at: self.now(),
         };
-        self.command(&job, command, "retry").await?;
+        let placed = self.take_place(tenant, &job.job, job.items.len()).await?;
+        if let Err(refusal) = self.command(&job, command, "retry").await {
+            if placed {
+                self.give_up_place(tenant, &job.job).await;
+            }
+            return Err(refusal);
+        }
         Ok(job)
     }
 

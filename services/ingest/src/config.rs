@@ -1,10 +1,17 @@
 //! Settings as written → configuration as used, all errors at once.
 
+mod http;
+
+pub use http::{Http, HttpSection};
+
+use crate::auth::KeyTags;
+use photofinish_broker::Access;
 use photofinish_contract::token::TokenKeys;
 use photofinish_jobstore::config::RedisSection;
 use photofinish_model::Tenant;
 use photofinish_model::estimate::Prior;
 use photofinish_model::plan::PlanPolicy;
+use photofinish_model::quota::Quotas;
 use photofinish_objects::Sealer;
 use photofinish_objects::config::S3Section;
 use photofinish_outbound::{Guard, Policy};
@@ -48,19 +55,14 @@ pub struct Settings {
     pub tokens: TokensSection,
     pub outbound: OutboundSection,
     pub admission: AdmissionSection,
+    pub quotas: QuotasSection,
+    pub retention: RetentionSection,
     pub urls: UrlsSection,
     pub usage: UsageSection,
     pub plan: PlanSection,
     pub broker: photofinish_broker::Settings,
     pub redis: RedisSection,
     pub s3: S3Section,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "defaults.toml describes each key")]
-pub struct HttpSection {
-    pub listen: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +121,25 @@ pub struct AdmissionSection {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct QuotasSection {
+    pub requests_per_s: i64,
+    pub jobs_waiting_max: i64,
+    pub items_per_job_max: i64,
+    pub gpu_seconds_per_day: f64,
+    pub cost_per_day_usd: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct RetentionSection {
+    #[serde(deserialize_with = "de::seconds", rename = "sweep_every_s")]
+    pub sweep_every: Duration,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
 pub struct UrlsSection {
     #[serde(deserialize_with = "de::seconds", rename = "output_ttl_s")]
     pub output_ttl: Duration,
@@ -153,14 +174,22 @@ pub struct PlanSection {
 /// The settings as they are used: typed and checked.
 #[derive(Debug)]
 pub struct Config {
-    /// Address of the API.
-    pub listen: String,
+    /// What a client may take of the process.
+    pub http: Http,
     /// Put before links, without a slash at its end.
     pub public_url: String,
     /// The operator's key, if one is configured.
     pub operator_key: Option<SecretString>,
     /// The tenant of AMQP messages without a user.
     pub default_tenant: Option<Tenant>,
+    /// Makes and knows the tags of API keys.
+    pub(crate) key_tags: KeyTags,
+    /// The limits of tenants without limits of their own.
+    pub quotas: Quotas,
+    /// How often somebody looks for what is kept too long.
+    pub sweep_every: Duration,
+    /// The broker as clients see it.
+    pub amqp: Access,
     /// Seals signing secrets.
     pub sealer: Sealer,
     /// Checks the tokens of hooks.
@@ -197,23 +226,7 @@ impl Config {
     /// Checks the settings; every error names its path.
     pub fn of(settings: &Settings) -> Result<Self, Vec<String>> {
         let mut errors = bounds(settings);
-        let networks = |name: &str, section: &NetworksSection| {
-            let named = |wrong: Vec<String>| -> Vec<String> {
-                wrong
-                    .iter()
-                    .map(|wrong| format!("outbound.{name}.allow: {wrong}"))
-                    .collect()
-            };
-            Policy::from_texts(&section.allow)
-                .map(Guard::new)
-                .map_err(named)
-        };
-        let default_tenant = match &settings.auth.default_tenant {
-            None => Ok(None),
-            Some(name) => name.parse().map(Some).map_err(|_| {
-                vec!["auth.default_tenant: must be 1 to 63 of a-z, 0-9 and -".to_owned()]
-            }),
-        };
+        let default_tenant = default_tenant(settings);
         let inputs = networks("inputs", &settings.outbound.inputs);
         let receivers = networks("receivers", &settings.outbound.receivers);
         let sealer = Sealer::new(settings.secrets.key.expose_secret())
@@ -226,14 +239,19 @@ impl Config {
         let receivers = receivers.map_err(&mut keep).ok();
         let sealer = sealer.map_err(&mut keep).ok();
         let tokens = tokens.map_err(&mut keep).ok();
+        let amqp = settings.broker.access();
+        let amqp = amqp.map_err(|error| keep(vec![error.to_string()])).ok();
+        let http = settings.http.checked().map_err(&mut keep).ok();
         let redis = settings.redis.settings().map_err(&mut keep).ok();
         let s3 = settings.s3.settings().map_err(&mut keep).ok();
         let whole = inputs
             .zip(receivers)
             .zip(sealer.zip(tokens))
-            .zip(redis.zip(s3));
-        let (Some(default_tenant), Some((((inputs, receivers), (sealer, tokens)), (redis, s3)))) =
-            (default_tenant, whole)
+            .zip(redis.zip(s3).zip(amqp.zip(http)));
+        let (
+            Some(default_tenant),
+            Some((((inputs, receivers), (sealer, tokens)), ((redis, s3), (amqp, http)))),
+        ) = (default_tenant, whole)
         else {
             return Err(errors);
         };
@@ -242,10 +260,17 @@ impl Config {
         }
         let operator_key = settings.auth.operator_key.clone();
         Ok(Self {
-            listen: settings.http.listen.clone(),
+            http,
             public_url: settings.links.public_url.trim_end_matches('/').to_owned(),
             operator_key: Some(operator_key).filter(|key| !key.expose_secret().is_empty()),
             default_tenant,
+            key_tags: KeyTags::new(settings.secrets.key.expose_secret()),
+            quotas: quotas(&settings.quotas),
+            sweep_every: settings
+                .retention
+                .sweep_every
+                .max(Duration::from_millis(100)),
+            amqp,
             sealer,
             tokens,
             inputs,
@@ -269,6 +294,28 @@ impl Config {
     }
 }
 
+fn networks(name: &str, section: &NetworksSection) -> Result<Guard, Vec<String>> {
+    let named = |wrong: Vec<String>| -> Vec<String> {
+        wrong
+            .iter()
+            .map(|wrong| format!("outbound.{name}.allow: {wrong}"))
+            .collect()
+    };
+    Policy::from_texts(&section.allow)
+        .map(Guard::new)
+        .map_err(named)
+}
+
+fn default_tenant(settings: &Settings) -> Result<Option<Tenant>, Vec<String>> {
+    match &settings.auth.default_tenant {
+        None => Ok(None),
+        Some(name) => name
+            .parse()
+            .map(Some)
+            .map_err(|_| vec!["auth.default_tenant: must be 1 to 63 of a-z, 0-9 and -".to_owned()]),
+    }
+}
+
 fn bounds(settings: &Settings) -> Vec<String> {
     let mut errors = Vec::new();
     if !(1..=2000).contains(&settings.admission.submissions_concurrency) {
@@ -285,6 +332,18 @@ fn bounds(settings: &Settings) -> Vec<String> {
         }
     }
     errors
+}
+
+fn quotas(section: &QuotasSection) -> Quotas {
+    let whole = |number: i64| u32::try_from(number).ok();
+    let amount = |number: f64| Some(number).filter(|number| *number >= 0.0);
+    Quotas {
+        requests_per_s: whole(section.requests_per_s).filter(|rate| *rate > 0),
+        jobs_waiting_max: whole(section.jobs_waiting_max),
+        items_per_job_max: whole(section.items_per_job_max),
+        gpu_seconds_per_day: amount(section.gpu_seconds_per_day),
+        cost_per_day_usd: amount(section.cost_per_day_usd),
+    }
 }
 
 fn plan_policy(section: &PlanSection) -> PlanPolicy {
@@ -322,6 +381,9 @@ mod tests {
             ("outbound.receivers.allow", "10.0.0.0/99"),
             ("admission.submissions_concurrency", "0"),
             ("urls.output_ttl_s", "1"),
+            ("http.connections_max", "0"),
+            ("http.write_timeout_s", "0"),
+            ("http.cors_origins", "https://a.example/path"),
         ]);
         let errors = Config::of(&wrong).unwrap_err().join("\n");
         for path in [
@@ -332,6 +394,9 @@ mod tests {
             "outbound.receivers.allow: 10.0.0.0/99",
             "admission.submissions_concurrency",
             "urls.output_ttl_s",
+            "http.connections_max",
+            "http.write_timeout_s",
+            "http.cors_origins",
             "s3.bucket",
         ] {
             assert!(errors.contains(path), "{path} in\n{errors}");

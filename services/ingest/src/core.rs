@@ -1,25 +1,40 @@
 //! What every handler works with.
 
+use crate::auth::KeyNotes;
 use crate::config::Config;
 use crate::error::Error;
 use crate::estimates::Known;
+use crate::quotas::Limits;
+use crate::streams::Streams;
 use jiff::Timestamp;
-use photofinish_broker::{Outgoing, Publisher, Route, Target};
+use photofinish_broker::{Broker, Management, Outgoing, Publisher, Route, Target};
 use photofinish_contract::messages::PlanMessage;
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
-use photofinish_runtime::Clock;
+use photofinish_runtime::{Clock, Health};
 
 /// The adapters and the configuration.
 #[derive(Debug)]
 pub(crate) struct Ingest {
     pub(crate) publisher: Publisher,
+    /// To look after parked messages.
+    pub(crate) broker: Broker,
+    /// RabbitMQ's management API, if there is one.
+    pub(crate) management: Option<Management>,
     pub(crate) jobstore: JobStore,
     pub(crate) objects: Objects,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
+    /// How this process stands.
+    pub(crate) health: Health,
     /// What work takes, as of the last look.
     pub(crate) known: Known,
+    /// Tenants' limits, as of the last look.
+    pub(crate) limits: Limits,
+    /// Who follows which job.
+    pub(crate) streams: Streams,
+    /// What is remembered of API keys for a moment.
+    pub(crate) key_notes: KeyNotes,
 }
 
 impl Ingest {

@@ -1,5 +1,6 @@
 //! What can go wrong here: a refusal that the client can mend, or a fault that is ours.
 
+use crate::quotas::Over;
 use photofinish_contract::problem::Problem;
 use photofinish_model::Code;
 
@@ -21,6 +22,15 @@ pub(crate) enum Error {
     /// A sealed secret cannot be opened.
     #[error("open a secret")]
     Seal(#[from] photofinish_objects::SealError),
+    /// RabbitMQ's management API did not do it.
+    #[error("manage the broker")]
+    Management(#[from] photofinish_broker::ManagementError),
+    /// Somebody else changed the same record again and again.
+    #[error("change the {0}: they kept changing")]
+    Contended(&'static str),
+    /// Parked messages could not be looked at or sent back.
+    #[error("look after parked messages")]
+    Parked(#[from] photofinish_broker::ParkedError),
 }
 
 impl Error {
@@ -36,6 +46,7 @@ impl Error {
                 photofinish_objects::Class::Permanent => false,
             },
             Self::Publish(error) => error.is_transient(),
+            Self::Management(_) | Self::Parked(_) | Self::Contended(_) => true,
             Self::Json(_) | Self::Seal(_) => false,
         }
     }
@@ -46,7 +57,10 @@ impl Error {
 pub(crate) enum Refusal {
     /// The client can read what to do.
     #[error("refused: {}", .0.code)]
-    Problem(Problem),
+    Problem(Box<Problem>),
+    /// The tenant is over one of its limits.
+    #[error("refused: {}", .0.code)]
+    Over(Over),
     /// It is not the client's fault.
     #[error(transparent)]
     Fault(#[from] Error),
@@ -54,7 +68,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: Code, detail: impl Into<String>) -> Self {
-        Self::Problem(Problem::new(status, code, detail))
+        Problem::new(status, code, detail).into()
     }
 
     pub(crate) fn not_found(what: &str) -> Self {
@@ -68,7 +82,8 @@ impl Refusal {
     /// The problem document; a fault of ours is written to the log and told without its causes.
     pub(crate) fn into_problem(self) -> Problem {
         match self {
-            Self::Problem(problem) => problem,
+            Self::Problem(problem) => *problem,
+            Self::Over(over) => Problem::new(429, over.code, over.detail),
             Self::Fault(error) if error.is_transient() => {
                 tracing::warn!(
                     error = photofinish_runtime::error_chain(&error),
@@ -92,6 +107,12 @@ impl Refusal {
     }
 }
 
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
 macro_rules! fault_from {
     ($($source:ty),+) => {
         $(impl From<$source> for Refusal {
@@ -107,5 +128,7 @@ fault_from!(
     photofinish_objects::ObjectsError,
     photofinish_broker::PublishError,
     photofinish_objects::SealError,
+    photofinish_broker::ManagementError,
+    photofinish_broker::ParkedError,
     serde_json::Error
 );

@@ -22,6 +22,7 @@
 
 pub mod admission;
 pub mod app;
+mod audit;
 mod auth;
 mod canonical;
 mod commands;
@@ -31,6 +32,15 @@ mod error;
 mod estimates;
 mod inbound;
 mod problems;
+mod quotas;
 mod reading;
 mod records;
+mod retention;
+mod streams;
+mod tenants;
 mod view;
+
+/// The OpenAPI 3.1 document of everything that ingest serves.
+pub fn openapi() -> serde_json::Value {
+    inbound::docs::document()
+}

@@ -1,11 +1,12 @@
 //! Problem documents over HTTP, also for what the router itself refuses, and bodies as JSON.
 
 use crate::error::Refusal;
-use axum::body::Bytes;
+use crate::quotas::Over;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{self, FromRequest, FromRequestParts, Request};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use photofinish_contract::problem::{PROBLEM_CONTENT_TYPE, Problem};
 use photofinish_contract::request::BODY_BYTES_MAX;
@@ -13,27 +14,64 @@ use photofinish_model::Code;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::any::Any;
+use std::time::Duration;
 
 /// Seconds after which a client may come again when something is away.
 const RETRY_AFTER_S: &str = "5";
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let over = match &self {
+            Self::Over(over) => Some(over.clone()),
+            Self::Problem(_) | Self::Fault(_) => None,
+        };
         let problem = self.into_problem();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        let later = [
+            StatusCode::SERVICE_UNAVAILABLE,
+            StatusCode::TOO_MANY_REQUESTS,
+        ];
+        if later.contains(&status) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        if let Some(over) = over {
+            over_headers(headers, &over);
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         metrics::counter!("photofinish_ingest_refusals_total", "code" => problem.code.as_str())
             .increment(1);
+        response.extensions_mut().insert(problem);
         response
+    }
+}
+
+/// A problem with the request that it is of; any other answer as it is.
+pub(crate) fn with_instance(mut response: Response, request_id: &str) -> Response {
+    let Some(mut problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    problem.instance = Some(format!("/requests/{request_id}"));
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(CONTENT_LENGTH);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// When to come again, in whole seconds, and of a rate what it is.
+fn over_headers(headers: &mut HeaderMap, over: &Over) {
+    let wait = over.retry_after;
+    let wait = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    headers.insert(RETRY_AFTER, HeaderValue::from(wait.max(1)));
+    if let Some(rate) = over.rate {
+        headers.insert("ratelimit-limit", HeaderValue::from(rate));
+        headers.insert("ratelimit-remaining", HeaderValue::from(0));
+        headers.insert("ratelimit-reset", HeaderValue::from(wait.max(1)));
     }
 }
 
@@ -55,8 +93,12 @@ pub(crate) async fn method_not_allowed() -> Refusal {
 pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!("photofinish_ingest_handler_panics_total").increment(1);
     let detail = "something of ours failed; the operator has the evidence";
-    Refusal::Problem(Problem::new(500, Code::InternalError, detail)).into_response()
+    Refusal::new(500, Code::InternalError, detail).into_response()
 }
+
+/// In which a request's body must be there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyTimeout(pub(crate) Duration);
 
 /// A body as a JSON value.
 #[derive(Debug, Clone)]
@@ -71,8 +113,14 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             let detail = "send the body as application/json";
             return Err(Refusal::new(415, Code::WrongType, detail));
         }
-        let body = Bytes::from_request(request, state)
-            .await
+        let limit = request.extensions().get::<BodyTimeout>();
+        let limit = limit.map_or(Duration::MAX, |BodyTimeout(limit)| *limit);
+        let arrived = tokio::time::timeout(limit, Bytes::from_request(request, state)).await;
+        let body = arrived
+            .map_err(|_elapsed| {
+                let detail = "the body did not arrive in time; send it again";
+                Refusal::new(408, Code::RequestTimeout, detail)
+            })?
             .map_err(|rejection| {
                 if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                     too_large()
@@ -81,6 +129,22 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 }
             })?;
         decode(&body).map(Self)
+    }
+}
+
+/// A body as a JSON value, or none at all.
+#[derive(Debug, Clone)]
+pub(crate) struct MaybeJsonBody(pub(crate) Option<Value>);
+
+impl<S: Send + Sync> FromRequest<S> for MaybeJsonBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if request.body().size_hint().exact() == Some(0) {
+            return Ok(Self(None));
+        }
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
+        Ok(Self(Some(body)))
     }
 }
 
@@ -118,7 +182,8 @@ fn too_large() -> Refusal {
     Refusal::new(413, Code::BodyTooLarge, detail)
 }
 
-fn is_json(content_type: &str) -> bool {
+/// Whether a media type is JSON, whatever its parameters.
+pub(crate) fn is_json(content_type: &str) -> bool {
     let kind = content_type
         .split(';')
         .next()

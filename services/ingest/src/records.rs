@@ -5,10 +5,9 @@ use crate::error::{Error, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use photofinish_model::{Code, Tenant};
-use photofinish_objects::{KeyRecord, ObjectsError, TenantRecord, WebhookEndpointRecord};
+use photofinish_objects::{ObjectsError, TenantRecord, WebhookEndpointRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 
 /// The kind of copy that holds all endpoints of a tenant; the notifier reads it.
 const ENDPOINTS_OF_TENANT: &str = "webhook_endpoints";
@@ -18,16 +17,6 @@ const CHANGE_TRIES_MAX: u32 = 5;
 const SECRET_BYTES: usize = 32;
 
 impl Ingest {
-    /// An API key by its hash.
-    pub(crate) async fn key_record(&self, hash: &str) -> Result<Option<KeyRecord>, Error> {
-        let kind = KeyRecord::KIND;
-        self.jobstore
-            .system_through_copy(kind, hash, async || {
-                Ok::<_, Error>(self.objects.system_get(kind, hash).await?)
-            })
-            .await
-    }
-
     /// A tenant.
     pub(crate) async fn tenant_record(
         &self,
@@ -39,47 +28,6 @@ impl Ingest {
                 Ok::<_, Error>(self.objects.system_get(kind, id).await?)
             })
             .await
-    }
-
-    /// Makes a tenant on the least used lane, with its signing secret; nothing when it is there already.
-    pub(crate) async fn make_tenant(
-        &self,
-        tenant: &Tenant,
-    ) -> Result<Option<(TenantRecord, String)>, Error> {
-        let kind = TenantRecord::KIND;
-        let all: Vec<(String, u64, TenantRecord)> = self.objects.system_list(kind, "").await?;
-        if all.iter().any(|(id, _, _)| id == tenant.as_str()) {
-            return Ok(None);
-        }
-        let mut used = HashMap::<u16, usize>::new();
-        for (_, _, record) in &all {
-            *used.entry(record.lane).or_default() += 1;
-        }
-        let lanes = 0..self.config.lanes;
-        let lane = lanes
-            .min_by_key(|lane| used.get(lane).copied().unwrap_or(0))
-            .unwrap_or(0);
-        let secret = new_secret();
-        let record = TenantRecord {
-            tenant: tenant.clone(),
-            lane,
-            secret_sealed: self.config.sealer.seal(&secret),
-            created_at: self.now(),
-        };
-        match self
-            .objects
-            .system_put(kind, tenant.as_str(), None, &record)
-            .await
-        {
-            Ok(version) => {
-                self.jobstore
-                    .keep_system_copy(kind, tenant.as_str(), version, Some(&record))
-                    .await;
-                Ok(Some((record, secret)))
-            }
-            Err(error) if error.is_conflict() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Writes the first version of a record.

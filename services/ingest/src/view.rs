@@ -19,7 +19,7 @@ impl Ingest {
 
     /// The job with a row for each item.
     pub(crate) async fn view(&self, snapshot: &JobSnapshot) -> Result<Job, Error> {
-        let signed = self.signed(&snapshot.items).await?;
+        let signed = self.signed(snapshot, &snapshot.items).await?;
         Ok(Job::with_outputs(snapshot, self.view_settings(), |key| {
             signed.get(key).cloned()
         }))
@@ -32,23 +32,29 @@ impl Ingest {
         job
     }
 
-    /// Rows of items.
-    pub(crate) async fn rows(&self, items: &[ItemRow]) -> Result<Vec<OutputRow>, Error> {
-        let signed = self.signed(items).await?;
+    /// Rows of some of a job's items.
+    pub(crate) async fn rows(
+        &self,
+        snapshot: &JobSnapshot,
+        items: &[ItemRow],
+    ) -> Result<Vec<OutputRow>, Error> {
+        let signed = self.signed(snapshot, items).await?;
         Ok(items
             .iter()
             .map(|row| OutputRow::of(row, |key| signed.get(key).cloned()))
             .collect())
     }
 
-    /// A URL and its end for each stored item, by key. Signing asks nobody.
-    async fn signed(
+    /// A URL and its end for each stored item, by key; none for outputs that were deleted. Signing asks nobody.
+    pub(crate) async fn signed<'a>(
         &self,
-        items: &[ItemRow],
+        snapshot: &JobSnapshot,
+        items: impl IntoIterator<Item = &'a ItemRow>,
     ) -> Result<HashMap<String, (String, Timestamp)>, Error> {
         let now = self.now();
         let mut signed = HashMap::new();
-        for row in items {
+        let there = snapshot.outputs_deleted_at.is_none();
+        for row in items.into_iter().filter(|_| there) {
             match &row.state {
                 ItemState::Stored(output) => {
                     let ttl = self.config.output_ttl;

@@ -4,6 +4,7 @@ use crate::config::{Config, Settings};
 use crate::core::Notifier;
 use crate::gate::Gate;
 use crate::in_hand::InHand;
+use crate::streaks::Well;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
@@ -33,6 +34,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         clock: context.clock.clone(),
         gate: Gate::new(config.progress_interval, config.progress_jobs_max),
         in_hand: InHand::default(),
+        well: Well::default(),
         config,
     });
     let (redis, s3) = (notifier.jobstore.clone(), notifier.objects.clone());

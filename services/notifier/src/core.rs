@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::gate::Gate;
 use crate::in_hand::InHand;
+use crate::streaks::Well;
 use photofinish_broker::Publisher;
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
@@ -19,5 +20,6 @@ pub(crate) struct Notifier {
     pub(crate) clock: Clock,
     pub(crate) gate: Gate,
     pub(crate) in_hand: InHand,
+    pub(crate) well: Well,
     pub(crate) config: Config,
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// A fault while handling a message.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    /// Redis did not do it.
+    #[error("use the job store")]
+    JobStore(#[from] photofinish_jobstore::JobStoreError),
     /// The bucket did not do it.
     #[error("use the object store")]
     Objects(#[from] photofinish_objects::ObjectsError),
@@ -26,7 +29,7 @@ pub(crate) enum Error {
     },
     /// A secret that is none of Standard Webhooks.
     #[error("sign a webhook")]
-    Sign(#[source] standardwebhooks::WebhookError),
+    Sign(#[from] crate::sign::SignError),
     /// A document that must be there is not (yet).
     #[error("{what} of {id} is missing")]
     Missing {
@@ -46,6 +49,10 @@ impl Error {
     /// True when the same message may well succeed later, whatever it holds.
     fn is_transient(&self) -> bool {
         match self {
+            Self::JobStore(error) => match error.class() {
+                photofinish_jobstore::Class::Transient => true,
+                photofinish_jobstore::Class::Permanent => false,
+            },
             Self::Objects(error) => match error.class() {
                 photofinish_objects::Class::Transient => true,
                 photofinish_objects::Class::Permanent => false,

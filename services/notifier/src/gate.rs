@@ -3,18 +3,18 @@
 //! The first event of an interval passes. The next one waits in a retry tier as the *carrier*; later ones give it
 //! their sequence and their changed items and are done. Guarantee: no progress waits for longer than about two
 //! intervals, and the last one of a run of events is told. What a crash of this process loses is which items had
-//! changed, nothing else. The pace is this process's own: two notifiers may each tell one.
+//! changed, nothing else. The pace over all processes is kept by the job's log of events (`jobstore::events`); this one
+//! merges what comes in between.
 
 use photofinish_contract::messages::JobEvent;
+use photofinish_contract::telling::CHANGED_MAX;
 use photofinish_model::{ItemIndex, JobId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Changed items that one event names at most.
-pub(crate) const CHANGED_MAX: usize = 50;
 /// The shortest wait of a carrier: a whole tier, so that nothing waits in hand.
-const WAIT_MIN: Duration = Duration::from_secs(1);
+pub(crate) const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Intervals after which a carrier is given up: another process has it.
 const CARRIER_INTERVALS_MAX: u32 = 5;
 
@@ -89,7 +89,7 @@ impl Gate {
         }
     }
 
-    /// What was to be told could not be: its message comes again and tells it then, with what others gave it.
+    /// What was to be told could not be, or not yet: its message comes again and tells it then, with what others gave it.
     pub(crate) fn give_back(&self, event: &JobEvent) {
         if let Some(entry) = self.lock().get_mut(&(event.job.clone(), event.run)) {
             entry.take_in(event);

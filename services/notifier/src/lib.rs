@@ -12,6 +12,9 @@
 //! decided by `model::delivery::after`: the message is acknowledged, or waits in a retry tier and comes again.
 //! Every try is noted in the job store.
 //!
+//! What is wanted of a webhook endpoint comes by `notifier.events` as well: a test, that it is disabled (which the
+//! calls themselves ask for, `streaks`), that its deliveries are sent again.
+//!
 //! `job.progress` is told at most once a second for each job; the newest state wins.
 //!
 //! Guarantee: an event is acknowledged only when all its deliveries are queued, a delivery only when it was taken,
@@ -25,11 +28,13 @@ pub mod config;
 mod core;
 mod error;
 mod gate;
+mod handing;
 mod in_hand;
 mod inbound;
 mod receivers;
 mod records;
 mod sender;
-mod sign;
+pub mod sign;
 mod snapshots;
+mod streaks;
 mod views;

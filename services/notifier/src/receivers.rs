@@ -4,31 +4,56 @@ use crate::core::Notifier;
 use crate::error::Error;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobEvent, Receiver};
-use photofinish_objects::WebhookEndpointRecord;
+use photofinish_model::Tenant;
+
+/// Who is told of a job's event, and who would be if it were not disabled.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) receivers: Vec<Receiver>,
+    pub(crate) missed: Vec<Receiver>,
+}
 
 impl Notifier {
     /// The job's own receivers, as its plan froze them, and the tenant's endpoints that want the type.
-    pub(crate) async fn receivers(&self, event: &JobEvent) -> Result<Vec<Receiver>, Error> {
-        let mut receivers = Vec::new();
+    pub(crate) async fn receivers(&self, event: &JobEvent) -> Result<Told, Error> {
+        let mut told = Told::default();
         if wants(&[], event.event) {
             let run = self
                 .objects
                 .run(&event.tenant, &event.job, event.run)
                 .await?;
             // A run that was cancelled before it was planned has an end and no plan.
-            receivers.extend(run.into_iter().flat_map(|run| run.receivers));
+            told.receivers
+                .extend(run.into_iter().flat_map(|run| run.receivers));
         }
-        let endpoints = self.endpoints(&event.tenant).await?;
-        for endpoint in endpoints
-            .into_iter()
-            .filter(|endpoint| takes(endpoint, event.event))
-        {
+        for endpoint in self.endpoints(&event.tenant).await? {
+            if endpoint.deleted || !wants(&endpoint.event_types, event.event) {
+                continue;
+            }
             let receiver = Receiver::Endpoint { id: endpoint.id };
-            if !receivers.contains(&receiver) {
-                receivers.push(receiver);
+            if endpoint.enabled {
+                if !told.receivers.contains(&receiver) {
+                    told.receivers.push(receiver);
+                }
+            } else if event.event != EventType::JobProgress {
+                // Nobody wants to know later how far a job once was.
+                told.missed.push(receiver);
             }
         }
-        Ok(receivers)
+        Ok(told)
+    }
+
+    /// The enabled endpoints of a tenant that want an event of this type.
+    pub(crate) async fn endpoints_that_want(
+        &self,
+        tenant: &Tenant,
+        event: EventType,
+    ) -> Result<Vec<String>, Error> {
+        let all = self.endpoints(tenant).await?.into_iter();
+        let some = all.filter(|endpoint| {
+            endpoint.enabled && !endpoint.deleted && wants(&endpoint.event_types, event)
+        });
+        Ok(some.map(|endpoint| endpoint.id).collect())
     }
 }
 
@@ -38,10 +63,6 @@ pub(crate) fn name(receiver: &Receiver) -> &str {
         Receiver::Endpoint { id } => id,
         Receiver::JobUrl { url } => url,
     }
-}
-
-fn takes(endpoint: &WebhookEndpointRecord, event: EventType) -> bool {
-    endpoint.enabled && !endpoint.deleted && wants(&endpoint.event_types, event)
 }
 
 /// An empty list wants all but the opt-in type.

@@ -5,8 +5,10 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use photofinish_contract::messages::EndpointEvent;
 use photofinish_model::Tenant;
-use photofinish_objects::{TenantRecord, WebhookEndpointRecord};
+use photofinish_model::webhook::{Disabling, Failing, Standing, disabling, owed};
+use photofinish_objects::{Disabled, TenantRecord, WebhookEndpointRecord};
 
 /// The kind of copy that holds all endpoints of a tenant, as a JSON array of [`WebhookEndpointRecord`].
 pub(crate) const ENDPOINTS_OF_TENANT: &str = "webhook_endpoints";
@@ -55,25 +57,68 @@ impl Notifier {
         Ok(records.await?.unwrap_or_default())
     }
 
-    /// Disables an endpoint: the next version of its record says so.
-    pub(crate) async fn disable(&self, tenant: &Tenant, id: &str) -> Result<(), Error> {
+    /// Disables an endpoint: the next version of its record says so. False when the wish is void.
+    pub(crate) async fn disable(&self, event: &EndpointEvent) -> Result<bool, Error> {
+        let Some(cause) = event.cause else {
+            return Ok(false);
+        };
+        let mut done = false;
+        self.change_endpoint(&event.tenant, &event.endpoint, |record| {
+            let standing = Standing {
+                enabled: record.enabled,
+                enabled_at: record.enabled_at,
+                disabled_at: record.disabled.map(|disabled| disabled.at),
+            };
+            let verdict = disabling(standing, event.at);
+            done = verdict != Disabling::Void;
+            (verdict == Disabling::Now).then_some(WebhookEndpointRecord {
+                enabled: false,
+                failing: None,
+                disabled: Some(Disabled {
+                    at: event.at,
+                    cause,
+                }),
+                ..record
+            })
+        })
+        .await?;
+        Ok(done)
+    }
+
+    /// Keeps the streak of an endpoint in its record.
+    pub(crate) async fn keep_streak(
+        &self,
+        endpoint: &WebhookEndpointRecord,
+        failing: Option<Failing>,
+    ) -> Result<(), Error> {
+        self.change_endpoint(&endpoint.tenant, &endpoint.id, |record| {
+            // Somebody else may have kept it meanwhile.
+            (record.enabled && owed(record.failing, failing))
+                .then_some(WebhookEndpointRecord { failing, ..record })
+        })
+        .await
+    }
+
+    /// Writes the next version of an endpoint's record, if there is one to write, and renews the copies.
+    async fn change_endpoint(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        mut change: impl FnMut(WebhookEndpointRecord) -> Option<WebhookEndpointRecord>,
+    ) -> Result<(), Error> {
         let kind = WebhookEndpointRecord::KIND;
         let id = WebhookEndpointRecord::record_id(tenant, id);
         for _ in 0..CHANGE_TRIES_MAX {
             let found: Option<(u64, WebhookEndpointRecord)> =
                 self.objects.system_get(kind, &id).await?;
-            let Some((version, record)) = found.filter(|(_, record)| record.enabled) else {
+            let Some((version, record)) = found.filter(|(_, record)| !record.deleted) else {
                 return Ok(());
             };
-            let record = WebhookEndpointRecord {
-                enabled: false,
-                ..record
+            let Some(record) = change(record) else {
+                return Ok(());
             };
-            match self
-                .objects
-                .system_put(kind, &id, Some(version), &record)
-                .await
-            {
+            let put = self.objects.system_put(kind, &id, Some(version), &record);
+            match put.await {
                 Ok(version) => {
                     self.jobstore
                         .keep_system_copy(kind, &id, version, Some(&record))

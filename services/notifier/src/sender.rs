@@ -2,14 +2,18 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use crate::handing::DISABLED;
+use crate::receivers;
 use crate::sign;
-use crate::views::event_id;
 use http::HeaderValue;
 use jiff::Timestamp;
-use photofinish_contract::messages::{DeliveryDue, Receiver};
-use photofinish_jobstore::{AttemptLog, AttemptTiming};
+use photofinish_contract::messages::{AnyEvent, DeliveryDue, EndpointEvent, Receiver};
+use photofinish_contract::webhook::{DeliveryTiming, EndpointEventBody};
+use photofinish_jobstore::AttemptLog;
 use photofinish_model::delivery::Answer;
-use photofinish_outbound::{Limits, OutboundError, PostOutcome};
+use photofinish_model::webhook::signing;
+use photofinish_objects::{Disabled, WebhookEndpointRecord};
+use photofinish_outbound::{Limits, OutboundError, PostOutcome, Posted};
 use std::time::{Duration, Instant};
 
 /// A try and what is noted of it; its number is filled in later.
@@ -17,6 +21,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Tried {
     pub(crate) answer: Answer,
     pub(crate) log: AttemptLog,
+    /// The webhook endpoint that was called, if one was.
+    pub(crate) called: Option<Box<WebhookEndpointRecord>>,
 }
 
 /// To whom, and signed with what.
@@ -24,6 +30,8 @@ struct Destination {
     url: String,
     /// One or more `whsec_…`.
     secrets: String,
+    /// Whose it is, if it is a webhook endpoint's.
+    endpoint: Option<Box<WebhookEndpointRecord>>,
 }
 
 impl Tried {
@@ -40,19 +48,27 @@ impl Tried {
                 timing: None,
                 response: None,
             },
+            called: None,
         }
     }
 
-    fn of(at: Timestamp, took: Duration, outcome: Result<PostOutcome, OutboundError>) -> Self {
+    fn of(at: Timestamp, took: Duration, posted: Posted) -> Self {
         let mut tried = Self::refused(at, String::new());
         tried.log.duration_ms = millis(took);
-        match outcome {
+        let opening = posted.opening;
+        let mut timing = DeliveryTiming {
+            dns_ms: opening.dns.map(millis),
+            connect_ms: opening.connect.map(millis),
+            tls_ms: opening.tls.map(millis),
+            first_byte_ms: None,
+        };
+        match posted.outcome {
             Ok(outcome) => {
                 let PostOutcome {
                     status,
                     retry_after,
                     body_prefix,
-                    timing,
+                    timing: answered,
                 } = outcome;
                 tried.answer = Answer::Status {
                     status,
@@ -62,11 +78,7 @@ impl Tried {
                 tried.log.error = None;
                 tried.log.response = (!body_prefix.is_empty())
                     .then(|| String::from_utf8_lossy(&body_prefix).into_owned());
-                tried.log.timing = Some(AttemptTiming {
-                    resolved_ms: None,
-                    connected_ms: None,
-                    first_byte_ms: Some(millis(timing.first_byte)),
-                });
+                timing.first_byte_ms = Some(millis(answered.first_byte));
             }
             Err(error) => {
                 if !matches!(error, OutboundError::Refused(_)) {
@@ -75,6 +87,7 @@ impl Tried {
                 tried.log.error = Some(photofinish_runtime::error_chain(&error));
             }
         }
+        tried.log.timing = (timing != DeliveryTiming::default()).then_some(timing);
         tried
     }
 }
@@ -87,18 +100,19 @@ impl Notifier {
             Ok(destination) => destination,
             Err(why) => return Ok(Tried::refused(self.clock.now(), why)),
         };
-        let Some(snapshot) = self.snapshot(event).await? else {
-            return Err(Error::Missing {
-                what: "the job",
-                id: event.job.to_string(),
-            });
+        let body = match self.body(event).await? {
+            Ok(body) => body,
+            Err(why) => return Ok(Tried::refused(self.clock.now(), why)),
         };
-        let body = serde_json::to_vec(&self.webhook_body(event, snapshot).await?)?;
         let now = self.clock.now();
-        let mut headers = sign::headers(&destination.secrets, &event_id(event), now, &body)?;
+        let mut headers = sign::headers(&destination.secrets, &event.id(), now, &body)?;
         let trace = photofinish_runtime::trace::current_traceparent();
         if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
             headers.insert("traceparent", trace);
+        }
+        let state = photofinish_runtime::trace::current_tracestate();
+        if let Some(state) = state.and_then(|state| HeaderValue::try_from(state).ok()) {
+            headers.insert("tracestate", state);
         }
         let limits = Limits {
             first_byte: self.config.delivery_timeout,
@@ -107,38 +121,102 @@ impl Notifier {
             ..Limits::default()
         };
         let begun = Instant::now();
-        let outcome = self
+        let posted = self
             .outbound
             .post(&destination.url, headers, body.into(), &limits)
             .await;
         let took = begun.elapsed();
         metrics::histogram!("photofinish_notifier_post_seconds").record(took.as_secs_f64());
         if number == 1 {
-            let since = now.as_second().saturating_sub(event.at.as_second()).max(0);
+            let since = now
+                .as_second()
+                .saturating_sub(event.at().as_second())
+                .max(0);
             metrics::histogram!("photofinish_notifier_first_try_lag_seconds").record(since as f64);
         }
-        Ok(Tried::of(now, took, outcome))
+        Ok(Tried {
+            called: destination.endpoint,
+            ..Tried::of(now, took, posted)
+        })
+    }
+
+    /// The body as it is now; the inner error says why there is none any more.
+    async fn body(&self, event: &AnyEvent) -> Result<Result<Vec<u8>, String>, Error> {
+        let event = match event {
+            AnyEvent::Endpoint(event) => {
+                return Ok(match self.endpoint_body(event).await? {
+                    Some(body) => Ok(serde_json::to_vec(&body)?),
+                    None => Err("the webhook endpoint that it is about was deleted".to_owned()),
+                });
+            }
+            AnyEvent::Job(event) => event,
+        };
+        let Some(snapshot) = self.snapshot(event).await? else {
+            return Err(Error::Missing {
+                what: "the job",
+                id: event.job.to_string(),
+            });
+        };
+        let body = self.webhook_body(event, snapshot).await?;
+        Ok(Ok(serde_json::to_vec(&body)?))
+    }
+
+    /// The body of an endpoint's own event; nothing when the endpoint was deleted.
+    pub(crate) async fn endpoint_body(
+        &self,
+        event: &EndpointEvent,
+    ) -> Result<Option<EndpointEventBody>, Error> {
+        let Some(record) = self.endpoint(&event.tenant, &event.endpoint).await? else {
+            return Ok(None);
+        };
+        let mut data = record.shown();
+        if let Some(cause) = event.cause {
+            // As it was then, whatever its owner did since.
+            let at = event.at;
+            data.enabled = false;
+            data.disabled = Some(Disabled { at, cause }.shown());
+        }
+        Ok(Some(EndpointEventBody {
+            event: event.event,
+            timestamp: event.at,
+            sequence: event.at.as_millisecond().unsigned_abs(),
+            data,
+        }))
     }
 
     /// Where it goes; the inner error says why it goes nowhere.
     async fn destination(&self, due: &DeliveryDue) -> Result<Result<Destination, String>, Error> {
-        let tenant = &due.event.tenant;
-        let (url, sealed, whose) = match &due.receiver {
+        let tenant = due.event.tenant();
+        let (url, current, former, endpoint) = match &due.receiver {
             Receiver::Endpoint { id } => match self.endpoint(tenant, id).await? {
                 None => return Ok(Err("the webhook endpoint was deleted".to_owned())),
-                Some(endpoint) if !endpoint.enabled => {
-                    return Ok(Err("the webhook endpoint is disabled".to_owned()));
+                Some(endpoint) if !endpoint.enabled => return Ok(Err(DISABLED.to_owned())),
+                Some(mut endpoint) => {
+                    let former = std::mem::take(&mut endpoint.former_secrets);
+                    let (url, current) = (endpoint.url.clone(), endpoint.secret_sealed.clone());
+                    (url, current, former, Some(Box::new(endpoint)))
                 }
-                Some(endpoint) => (endpoint.url, endpoint.secret_sealed, endpoint.id),
             },
             Receiver::JobUrl { url } => match self.tenant(tenant).await? {
                 None => return Ok(Err("the tenant has no signing secret".to_owned())),
-                Some(record) => (url.clone(), record.secret_sealed, tenant.to_string()),
+                Some(record) => {
+                    let (current, former) = (record.secret_sealed, record.former_secrets);
+                    (url.clone(), current, former, None)
+                }
             },
         };
-        let secrets = self.config.sealer.open(&sealed);
-        let secrets = secrets.map_err(|source| Error::Secret { whose, source })?;
-        Ok(Ok(Destination { url, secrets }))
+        let secrets = signing(&current, &former, self.clock.now())
+            .map(|sealed| self.config.sealer.open(sealed))
+            .collect::<Result<Vec<String>, _>>()
+            .map_err(|source| Error::Secret {
+                whose: receivers::name(&due.receiver).to_owned(),
+                source,
+            })?;
+        Ok(Ok(Destination {
+            url,
+            secrets: secrets.join(" "),
+            endpoint,
+        }))
     }
 }
 

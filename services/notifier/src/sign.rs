@@ -1,31 +1,37 @@
-//! The headers of Standard Webhooks 1.0.
+//! The headers of Standard Webhooks 1.0. Public so that the standard's official libraries can be held against it.
 
-use crate::error::Error;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook, WebhookError,
 };
 
+/// A webhook cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// There is no secret to sign with.
+    #[error("there is no signing secret")]
+    NoSecret,
+    /// A secret or an id that is none of Standard Webhooks.
+    #[error("sign by Standard Webhooks")]
+    Standard(#[from] WebhookError),
+}
+
 /// The headers that sign `body` under every one of the secrets; while one is being replaced there are two.
 ///
-/// `secrets` is what a sealed secret opens to: one or more `whsec_…`, the newest first, with spaces between.
-pub(crate) fn headers(
+/// `secrets` is what sealed secrets open to: one or more `whsec_…`, the newest first, with spaces between.
+pub fn headers(
     secrets: &str,
     event_id: &str,
     now: Timestamp,
     body: &[u8],
-) -> Result<HeaderMap, Error> {
+) -> Result<HeaderMap, SignError> {
     let signatures = secrets
         .split_whitespace()
         .map(|secret| Webhook::new(secret)?.sign(event_id, now.as_second(), body))
-        .collect::<Result<Vec<String>, WebhookError>>()
-        .map_err(Error::Sign)?;
+        .collect::<Result<Vec<String>, WebhookError>>()?;
     if signatures.is_empty() {
-        return Err(Error::Missing {
-            what: "the signing secret",
-            id: event_id.to_owned(),
-        });
+        return Err(SignError::NoSecret);
     }
     let mut headers = HeaderMap::new();
     let content_type = HeaderValue::from_static("application/json");
@@ -35,8 +41,7 @@ pub(crate) fn headers(
         (HEADER_WEBHOOK_TIMESTAMP, now.as_second().to_string()),
         (HEADER_WEBHOOK_SIGNATURE, signatures.join(" ")),
     ] {
-        let value = HeaderValue::try_from(value)
-            .map_err(|_| Error::Sign(WebhookError::InvalidHeader(name)))?;
+        let value = HeaderValue::try_from(value).map_err(|_| WebhookError::InvalidHeader(name))?;
         headers.insert(HeaderName::from_static(name), value);
     }
     Ok(headers)
@@ -67,12 +72,27 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_that_of_the_standards_own_example() {
-        let at = Timestamp::from_second(1_614_265_330).unwrap();
-        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
-        let headers = headers(NEW, id, at, br#"{"test": 2432232314}"#).unwrap();
-        let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-        assert_eq!(headers[HEADER_WEBHOOK_SIGNATURE], expected);
+    fn the_signatures_are_those_of_the_standards_own_examples() {
+        for (secret, at, id, body, expected) in [
+            (
+                NEW,
+                1_614_265_330,
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                r#"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            (
+                OLD,
+                1_649_367_553,
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                r#"{"email":"test@example.com","username":"test_user"}"#,
+                "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+            ),
+        ] {
+            let at = Timestamp::from_second(at).unwrap();
+            let headers = headers(secret, id, at, body.as_bytes()).unwrap();
+            assert_eq!(headers[HEADER_WEBHOOK_SIGNATURE], expected);
+        }
     }
 
     #[test]

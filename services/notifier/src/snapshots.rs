@@ -2,9 +2,8 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
-use photofinish_contract::event::EventType;
 use photofinish_contract::messages::JobEvent;
-use photofinish_model::{ItemState, JobSnapshot, JobStatus, Usage};
+use photofinish_model::JobSnapshot;
 
 impl Notifier {
     /// The job in the event's run: of a final event from the run's end alone; of any other from the job store, or,
@@ -33,38 +32,4 @@ impl Notifier {
         }
         Ok(found)
     }
-}
-
-/// The job as it was when the event happened, as far as the event says it: an event that is told late does not tell
-/// of what came after it.
-pub(crate) fn as_of(event: EventType, mut job: JobSnapshot) -> JobSnapshot {
-    let status = match event {
-        EventType::JobAccepted => JobStatus::Accepted,
-        EventType::JobStarted | EventType::JobProgress => JobStatus::Running,
-        EventType::JobCompleted
-        | EventType::JobFailed
-        | EventType::JobCancelled
-        | EventType::EndpointTest
-        | EventType::EndpointDisabled => return job,
-    };
-    job.status = status;
-    job.finished_at = None;
-    job.error = None;
-    if status == JobStatus::Accepted {
-        job.started_at = None;
-        job.usage = Usage::default();
-        for row in &mut job.items {
-            let carried = match &row.state {
-                ItemState::Stored(output) => output.run < job.run,
-                ItemState::Pending
-                | ItemState::Rendering
-                | ItemState::Ready
-                | ItemState::Failed(_) => false,
-            };
-            if !carried {
-                row.state = ItemState::Pending;
-            }
-        }
-    }
-    job
 }

@@ -1,21 +1,14 @@
-//! Bodies: the job as a webhook and as a CloudEvent carry it, with URLs signed now.
+//! Bodies with URLs signed now: what they say is made in `contract::telling`.
 
 use crate::core::Notifier;
 use crate::error::Error;
-use crate::gate::CHANGED_MAX;
-use crate::snapshots::as_of;
 use jiff::Timestamp;
-use photofinish_contract::event::{CloudEvent, EventType, WebhookBody};
-use photofinish_contract::job::{Job, OUTPUTS_IN_EVENT_MAX, OutputRow, ViewSettings};
+use photofinish_contract::event::{CloudEvent, CloudEventData, WebhookBody};
+use photofinish_contract::job::ViewSettings;
 use photofinish_contract::messages::JobEvent;
-use photofinish_model::{ItemRow, ItemState, JobSnapshot};
+use photofinish_contract::telling;
+use photofinish_model::{ItemState, JobSnapshot};
 use std::collections::HashMap;
-
-/// The id of an event.
-pub(crate) fn event_id(event: &JobEvent) -> String {
-    let kind = event.event.as_str();
-    photofinish_model::sequence::event_id(&event.job, event.run, kind, event.sequence)
-}
 
 type Signed = HashMap<String, (String, Timestamp)>;
 
@@ -26,24 +19,10 @@ impl Notifier {
         event: &JobEvent,
         snapshot: JobSnapshot,
     ) -> Result<WebhookBody, Error> {
-        let snapshot = as_of(event.event, snapshot);
-        let changed = match event.event {
-            EventType::JobProgress => Some(self.changed(event, &snapshot).await?),
-            EventType::JobAccepted
-            | EventType::JobStarted
-            | EventType::JobCompleted
-            | EventType::JobFailed
-            | EventType::JobCancelled
-            | EventType::EndpointTest
-            | EventType::EndpointDisabled => None,
-        };
-        Ok(WebhookBody {
-            event: event.event,
-            timestamp: event.at,
-            sequence: event.sequence,
-            data: self.view(event.event, &snapshot).await?,
-            changed,
-        })
+        let job = telling::as_of(event.event, snapshot);
+        let signed = self.signed(event, &job).await?;
+        let sign = |key: &str| signed.get(key).cloned();
+        Ok(telling::body(event, &job, self.view_settings(), sign))
     }
 
     /// The body of a message on `photofinish.events`.
@@ -52,60 +31,35 @@ impl Notifier {
         event: &JobEvent,
         snapshot: JobSnapshot,
     ) -> Result<CloudEvent, Error> {
-        let snapshot = as_of(event.event, snapshot);
+        let body = self.webhook_body(event, snapshot).await?;
         Ok(CloudEvent {
             specversion: "1.0".to_owned(),
-            id: event_id(event),
+            id: telling::id(event),
             source: format!("/photofinish/{}", event.tenant),
             event: event.event,
             subject: event.job.to_string(),
             time: event.at,
             sequence: event.sequence.to_string(),
             datacontenttype: "application/json".to_owned(),
-            data: self.view(event.event, &snapshot).await?,
+            data: CloudEventData {
+                job: body.data,
+                changed: body.changed,
+            },
         })
     }
 
-    async fn view(&self, event: EventType, snapshot: &JobSnapshot) -> Result<Job, Error> {
-        let settings = ViewSettings {
+    fn view_settings(&self) -> ViewSettings<'_> {
+        ViewSettings {
             public_url: &self.config.public_url,
             usd_per_gpu_second: self.config.usd_per_gpu_second,
             now: Some(self.clock.now()),
-        };
-        if !event.is_final() || snapshot.items.len() > OUTPUTS_IN_EVENT_MAX {
-            return Ok(Job::without_outputs(snapshot, settings));
         }
-        let signed = self.sign_urls(snapshot.items.iter()).await?;
-        Ok(Job::with_outputs(snapshot, settings, |key| {
-            signed.get(key).cloned()
-        }))
     }
 
-    async fn changed(
-        &self,
-        event: &JobEvent,
-        snapshot: &JobSnapshot,
-    ) -> Result<Vec<OutputRow>, Error> {
-        let rows: Vec<&ItemRow> = event
-            .changed
-            .iter()
-            .filter_map(|index| snapshot.items.get(usize::from(*index)))
-            .take(CHANGED_MAX)
-            .collect();
-        let signed = self.sign_urls(rows.iter().copied()).await?;
-        Ok(rows
-            .iter()
-            .map(|row| OutputRow::of(row, |key| signed.get(key).cloned()))
-            .collect())
-    }
-
-    async fn sign_urls<'a>(
-        &self,
-        rows: impl Iterator<Item = &'a ItemRow>,
-    ) -> Result<Signed, Error> {
+    async fn signed(&self, event: &JobEvent, job: &JobSnapshot) -> Result<Signed, Error> {
         let now = self.clock.now();
         let mut signed = Signed::new();
-        for row in rows {
+        for row in telling::shown(event, job) {
             match &row.state {
                 ItemState::Stored(output) => {
                     let ttl = self.config.output_ttl;

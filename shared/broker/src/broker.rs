@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use photofinish_runtime::{Health, Tasks};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use crate::connection::{Link, Plan, Supervisor};
 use crate::consumer::{Consumption, Loop};
@@ -12,6 +13,7 @@ use crate::driver::Driver;
 use crate::error::{GetError, SettingsError};
 use crate::held::{Getter, Held, SharedGetter};
 use crate::incoming::Incoming;
+use crate::listening::{Heard, Listener, Listening};
 use crate::names::WorkQueue;
 use crate::publisher::Publisher;
 use crate::settings::Settings;
@@ -78,11 +80,11 @@ impl Broker {
             end.drained().await;
             consume_finished.cancel();
         });
-        let channel = Mutex::new(None);
         let getter = Arc::new(Getter {
             link: consume.clone(),
             tasks: tasks.clone(),
-            channel,
+            channels: Default::default(),
+            next: AtomicUsize::new(0),
         });
         Ok(Self {
             publisher,
@@ -153,6 +155,25 @@ impl Broker {
         self.tasks.spawn_critical("broker.signals", signals.run());
     }
 
+    /// Listens to the events of those tenants that are wanted, until shutdown, as [`Self::consume_signals`] does to
+    /// signals. Nothing is sent here while no tenant is wanted.
+    pub fn listen<H, F>(&self, bound: u32, handler: H) -> Listening
+    where
+        H: Fn(Heard) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (listening, wanted) = Listening::new();
+        let listener = Listener {
+            bound,
+            handler,
+            wanted,
+            link: self.consume.clone(),
+            shutdown: self.tasks.shutdown().clone(),
+        };
+        self.tasks.spawn_critical("broker.listener", listener.run());
+        listening
+    }
+
     /// Asks for one message and does not wait for one to come. `None`: the queue is empty.
     pub async fn get(&self, queue: WorkQueue) -> Result<Option<Held>, GetError> {
         self.getter.get(self.settler(queue)).await
@@ -161,6 +182,11 @@ impl Broker {
     /// How many messages wait in a queue, those in hand not counted.
     pub async fn depth(&self, queue: WorkQueue) -> Result<u32, GetError> {
         self.getter.depth(queue).await
+    }
+
+    /// The connection for consuming, if it is there now.
+    pub(crate) fn consuming(&self) -> Option<Arc<lapin::Connection>> {
+        self.consume.now()
     }
 
     fn settler(&self, queue: WorkQueue) -> Settler {

@@ -241,8 +241,10 @@ where
     }
 }
 
-fn process_span(queue: WorkQueue, incoming: &Incoming) -> tracing::Span {
+/// The span of handling a message: a child of its publisher's, so that one trace follows a job through every process.
+pub(crate) fn process_span(queue: WorkQueue, incoming: &Incoming) -> tracing::Span {
     let span = tracing::info_span!(
+        parent: None,
         "process",
         messaging.system = "rabbitmq",
         messaging.operation.r#type = "process",
@@ -250,7 +252,7 @@ fn process_span(queue: WorkQueue, incoming: &Incoming) -> tracing::Span {
         messaging.message.id = incoming.message_id.as_deref().unwrap_or(""),
     );
     if let Some(parent) = &incoming.traceparent {
-        trace::link(&span, parent);
+        trace::continue_with(&span, parent, incoming.tracestate.as_deref());
     }
     span
 }

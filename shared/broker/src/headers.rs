@@ -12,14 +12,15 @@ pub(crate) const TURN_ID: &str = "x-turn-id";
 pub(crate) const REMAINING_MS: &str = "x-remaining-ms";
 /// Exchange and key of the first publish: a turn comes back through the default exchange, a retry through a tier.
 pub(crate) const FIRST_EXCHANGE: &str = "x-first-exchange";
-pub(crate) const FIRST_KEY: &str = "x-first-routing-key";
+/// See the exchange; also on refused submissions, for whoever takes one up again.
+pub const FIRST_KEY: &str = "x-first-routing-key";
 pub(crate) const PARKED_CODE: &str = "x-parked-code";
 pub(crate) const PARKED_REASON: &str = "x-parked-reason";
 pub(crate) const PARKED_ORIGIN: &str = "x-parked-origin";
 pub(crate) const TRACEPARENT: &str = "traceparent";
 pub(crate) const TRACESTATE: &str = "tracestate";
 /// The AMQP user who published a submission, kept when ingest republishes it.
-pub(crate) const TENANT: &str = "x-photofinish-tenant";
+pub const TENANT: &str = "x-photofinish-tenant";
 /// Headers of refused submissions; see the public contract.
 pub const REJECTED_CODE: &str = "x-rejected-code";
 /// See [`REJECTED_CODE`].

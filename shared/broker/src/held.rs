@@ -4,6 +4,7 @@
 //! queue at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lapin::options::{BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
@@ -12,6 +13,7 @@ use photofinish_runtime::Tasks;
 use tokio::sync::Mutex;
 
 use crate::connection::{Link, while_alive};
+use crate::consumer::process_span;
 use crate::error::GetError;
 use crate::incoming::Incoming;
 use crate::names::WorkQueue;
@@ -24,12 +26,23 @@ pub struct Held {
     acker: Option<Acker>,
     settler: Settler,
     tasks: Tasks,
+    left: u32,
 }
 
 impl Held {
+    /// How many messages its queue had left when it was taken.
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
     /// The message.
     pub fn incoming(&self) -> &Incoming {
         &self.incoming
+    }
+
+    /// The span in which it is to be handled: a child of its publisher's.
+    pub fn span(&self) -> tracing::Span {
+        process_span(self.settler.queue, &self.incoming)
     }
 
     /// Carries the disposition out; false when the acknowledgement did not arrive and the message will come again.
@@ -65,13 +78,18 @@ impl Drop for Held {
     }
 }
 
-/// The channel on which messages are asked for.
+/// Questions that are under way at once. A quorum queue writes down whom it gives a message to before it answers, so one
+/// question after the other would be some fifty messages a second.
+pub const GETS_MAX: usize = 8;
+
+/// The channels on which messages are asked for.
 #[derive(Debug)]
 pub(crate) struct Getter {
     pub(crate) link: Link,
     pub(crate) tasks: Tasks,
-    /// Asked for and answered one after the other: lapin knows one answer at a time.
-    pub(crate) channel: Mutex<Option<Channel>>,
+    /// On each it is asked for and answered one after the other: lapin knows one answer at a time.
+    pub(crate) channels: [Mutex<Option<Channel>>; GETS_MAX],
+    pub(crate) next: AtomicUsize,
 }
 
 impl Getter {
@@ -85,6 +103,7 @@ impl Getter {
             let Some(mut message) = self.ask(queue, ask).await? else {
                 return Ok(None);
             };
+            let left = message.message_count;
             let delivery = &mut message.delivery;
             let incoming = Incoming::read(delivery, Some(queue), settler.publisher.user());
             let acker = delivery.acker.clone();
@@ -95,6 +114,7 @@ impl Getter {
                     acker: Some(acker),
                     settler,
                     tasks,
+                    left,
                 }));
             }
         }
@@ -125,7 +145,8 @@ impl Getter {
             queue: name.clone(),
         };
         let connection = self.link.now().ok_or_else(away)?;
-        let mut slot = self.channel.lock().await;
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % GETS_MAX;
+        let mut slot = self.channels[turn].lock().await;
         let answer = async {
             let channel = match slot.take().filter(|channel| channel.status().connected()) {
                 Some(channel) => channel,

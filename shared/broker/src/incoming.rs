@@ -51,6 +51,8 @@ pub struct Incoming {
     pub user_id: Option<String>,
     /// Media type of the body.
     pub content_type: Option<String>,
+    /// How the body is encoded on top of that; not carried by a republish.
+    pub content_encoding: Option<String>,
     /// The property `type`.
     pub kind: Option<String>,
     /// The exchange of the first publish (not the tier's or the default one of a retry or turn).
@@ -122,6 +124,7 @@ impl Incoming {
             correlation_id: owned(properties.correlation_id()),
             reply_to: owned(properties.reply_to()),
             content_type: owned(properties.content_type()),
+            content_encoding: owned(properties.content_encoding()),
             kind: owned(properties.kind()),
             exchange: first(headers::FIRST_EXCHANGE, &delivery.exchange),
             routing_key: first(headers::FIRST_KEY, &delivery.routing_key),
@@ -151,6 +154,12 @@ impl Incoming {
     /// A header of ours, if it is there and a text.
     pub fn header(&self, name: &str) -> Option<String> {
         headers::text(&self.headers, name)
+    }
+
+    /// The text of a property could not be read: bytes that are no UTF-8 stand in it as U+FFFD, and two texts that
+    /// differ only there are the same.
+    pub fn is_garbled(text: &str) -> bool {
+        text.contains(char::REPLACEMENT_CHARACTER)
     }
 
     /// The AMQP user that first published a submission, whoever republished it since; verified. `None` when the

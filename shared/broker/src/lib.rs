@@ -19,8 +19,11 @@ mod error;
 mod headers;
 mod held;
 mod incoming;
+mod listening;
+mod management;
 mod names;
 mod outgoing;
+mod parked;
 mod publisher;
 mod settings;
 mod settle;
@@ -31,14 +34,17 @@ pub mod topology;
 pub use broker::Broker;
 pub use consumer::Consumption;
 pub use error::{GetError, PublishError, SettingsError, TopologyError, Undecodable};
-pub use headers::{REJECTED_CODE, REJECTED_DETAIL};
-pub use held::Held;
+pub use headers::{FIRST_KEY, REJECTED_CODE, REJECTED_DETAIL, TENANT};
+pub use held::{GETS_MAX, Held};
 pub use incoming::{Incoming, Parked, Turn};
+pub use listening::{Heard, Listening};
+pub use management::{Grants, Management, ManagementError, ServerHealth, TopicGrant, definitions};
 pub use names::{Family, Priority, Route, UnknownFamily, WorkQueue, is_ours};
 pub use outgoing::{Outgoing, Target};
+pub use parked::{PARKED_MAX, ParkedError, ParkedIn, ParkedMessage};
 pub use publisher::Publisher;
 pub use settings::{
-    DELIVERIES_MAX, HEARTBEAT_S, INTERNAL_BYTES_MAX, PANIC_WAIT, PANICS_MAX, Settings,
+    Access, DELIVERIES_MAX, HEARTBEAT_S, INTERNAL_BYTES_MAX, PANIC_WAIT, PANICS_MAX, Settings,
 };
 pub use settle::Disposition;
 

@@ -176,6 +176,33 @@ impl WorkQueue {
     }
 }
 
+impl FromStr for WorkQueue {
+    type Err = UnknownFamily;
+
+    /// Reads a work queue's name back.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let family: Family = name.parse()?;
+        let queue = match family {
+            Family::Submissions => Self::Submissions,
+            Family::Plan => Self::Plan,
+            Family::Submit => match Route::parse(name) {
+                Some(route) => route.queue(),
+                None => return Err(UnknownFamily(name.to_owned())),
+            },
+            Family::Watch => Self::Watch,
+            Family::Outcome => Self::Outcome,
+            Family::Events => Self::Events,
+            Family::Deliver => Self::Deliver,
+            Family::Parked => Self::Parked,
+        };
+        if queue.to_string() == name {
+            Ok(queue)
+        } else {
+            Err(UnknownFamily(name.to_owned()))
+        }
+    }
+}
+
 impl fmt::Display for WorkQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -296,6 +323,7 @@ mod tests {
         for queue in WorkQueue::all(3) {
             assert_eq!(queue.to_string().parse(), Ok(queue.family()));
             assert_eq!(queue.family().dead_queue().parse(), Ok(queue.family()));
+            assert_eq!(queue.to_string().parse(), Ok(queue));
             assert!(is_ours(&queue.to_string()));
         }
         assert!("dispatcher.planner".parse::<Family>().is_err());

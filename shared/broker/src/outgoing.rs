@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use photofinish_runtime::clock::Clock;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -106,6 +107,7 @@ impl Outgoing {
             headers::FIRST_EXCHANGE,
             headers::FIRST_KEY,
             headers::TRACEPARENT,
+            headers::TRACESTATE,
         ] {
             if let Some(value) = incoming.header(name) {
                 outgoing = outgoing.header(name, &value);
@@ -225,6 +227,11 @@ impl Outgoing {
             .with_message_id(id.clone())
             .with_content_type(short("content_type", self.content_type)?)
             .with_headers(table);
+        if ["rejected", "dead"].contains(&target) {
+            // People want to know since when it lies there.
+            let now = Clock::system().now().as_second();
+            properties = properties.with_timestamp(u64::try_from(now).unwrap_or(0));
+        }
         if let Some(kind) = self.kind {
             properties = properties.with_type(short("type", kind)?);
         }
@@ -281,6 +288,13 @@ pub(crate) enum Again {
         /// How long.
         wait_ms: u64,
     },
+    /// After a wait, as the same attempt.
+    Snooze {
+        /// How long.
+        wait_ms: u64,
+        /// A header that it carries from now on.
+        mark: Option<&'static str>,
+    },
     /// The rest of a wait that is longer than one tier.
     Forward,
     /// Given up.
@@ -309,6 +323,13 @@ impl Parcel {
                 renew(&mut table, turn + 1);
                 let attempt = u64::from(incoming.attempt.saturating_add(1));
                 headers::put_number(&mut table, headers::ATTEMPT, attempt);
+                wait_in_tiers(&mut table, queue, wait_ms)
+            }
+            Again::Snooze { wait_ms, mark } => {
+                renew(&mut table, turn + 1);
+                if let Some(mark) = mark {
+                    headers::put_text(&mut table, mark, "1");
+                }
                 wait_in_tiers(&mut table, queue, wait_ms)
             }
             Again::Forward => {
@@ -438,5 +459,8 @@ fn trace_into(table: &mut FieldTable) {
     }
     if let Some(parent) = photofinish_runtime::trace::current_traceparent() {
         headers::put_text(table, headers::TRACEPARENT, &parent);
+        if let Some(state) = photofinish_runtime::trace::current_tracestate() {
+            headers::put_text(table, headers::TRACESTATE, &state);
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::error::SettingsError;
@@ -43,6 +44,33 @@ pub struct Settings {
     /// Whether the topology is declared (or else only checked).
     #[serde(default = "Settings::default_declare")]
     pub declare: bool,
+    /// `http://user:password@host:port` of the management API; empty: there is none. Never logged.
+    #[serde(default)]
+    pub management_url: String,
+}
+
+/// Where the broker is and who we are there, for those who write the address of somebody else's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Our own AMQP user.
+    pub user: String,
+    /// The virtual host, as it is.
+    pub vhost: String,
+    /// `amqp` or `amqps`.
+    scheme: &'static str,
+    authority: String,
+}
+
+impl Access {
+    /// The address for another user.
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let (user, password, vhost) = (encode(user), encode(password), encode(&self.vhost));
+        let Self {
+            scheme, authority, ..
+        } = self;
+        format!("{scheme}://{user}:{password}@{authority}/{vhost}")
+    }
 }
 
 impl Settings {
@@ -67,7 +95,23 @@ impl Settings {
             publish_timeout_s: Self::default_publish_timeout_s(),
             in_flight_max: Self::default_in_flight_max(),
             declare: Self::default_declare(),
+            management_url: String::new(),
         }
+    }
+
+    /// Where the broker is and who we are there.
+    pub fn access(&self) -> Result<Access, SettingsError> {
+        let uri = self.check()?.uri;
+        let authority = &uri.authority;
+        Ok(Access {
+            user: authority.userinfo.username.clone(),
+            vhost: uri.vhost.clone(),
+            scheme: match uri.scheme {
+                AMQPScheme::AMQP => "amqp",
+                AMQPScheme::AMQPS => "amqps",
+            },
+            authority: format!("{}:{}", authority.host, authority.port),
+        })
     }
 
     pub(crate) fn check(&self) -> Result<Checked, SettingsError> {

@@ -39,6 +39,13 @@ pub enum Disposition {
     Ack,
     /// Again after this wait, as another attempt (`attempt` + 1).
     RetryLater(Duration),
+    /// Again after this wait, without spending an attempt: nothing failed, its time has not come.
+    Snooze {
+        /// How long.
+        wait: Duration,
+        /// A header, beginning with `x-photofinish-`, that it carries from now on.
+        mark: Option<&'static str>,
+    },
     /// Again at once, without spending an attempt: the next turn of something that lasts.
     Turn {
         /// The new body, if it has changed.
@@ -58,6 +65,7 @@ impl Disposition {
         match self {
             Self::Ack => "ack",
             Self::RetryLater(_) => "retry",
+            Self::Snooze { .. } => "snooze",
             Self::Turn { .. } => "turn",
             Self::DeadLetter { .. } => "dead_letter",
         }
@@ -133,6 +141,10 @@ impl Settler {
             Disposition::Ack => return self.ack(acker, label).await,
             Disposition::RetryLater(wait) => Again::Retry {
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            },
+            Disposition::Snooze { wait, mark } => Again::Snooze {
+                wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                mark,
             },
             Disposition::Turn { body } => Again::Turn { body },
             Disposition::DeadLetter { code, reason } => {

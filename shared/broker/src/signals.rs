@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Connection, Consumer};
+use lapin::{Channel, Connection, Consumer};
 use photofinish_runtime::{Shutdown, backoff, clock};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -24,6 +24,46 @@ use crate::{telemetry, topology};
 /// Signals on their way to the process at once; the rest waits in its queue.
 const PREFETCH: u16 = 64;
 const WHAT: &str = "signals";
+
+/// Declares a queue of this process alone: bounded, the oldest goes first, gone with its connection.
+pub(crate) async fn own_queue(
+    channel: &Channel,
+    what: &str,
+    bound: u32,
+) -> Result<ShortString, lapin::Error> {
+    let name = ShortString::from(format!("photofinish.{what}.{}", Uuid::new_v4().simple()));
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(bound.into()));
+    arguments.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("drop-head".into()),
+    );
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare(name.clone(), options, arguments)
+        .await?;
+    Ok(name)
+}
+
+/// Consumes a queue of this process alone.
+pub(crate) async fn consume_own(
+    channel: &Channel,
+    name: ShortString,
+) -> Result<Consumer, lapin::Error> {
+    channel
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await?;
+    let options = BasicConsumeOptions {
+        exclusive: true,
+        ..Default::default()
+    };
+    let (tag, arguments) = (ShortString::default(), FieldTable::default());
+    channel.basic_consume(name, tag, options, arguments).await
+}
 
 pub(crate) struct Signals<H> {
     /// Signals kept while the handler is busy; the oldest is dropped beyond.
@@ -81,44 +121,14 @@ where
             source,
         };
         let channel = connection.create_channel().await.map_err(named)?;
-        let name = ShortString::from(format!("photofinish.signals.{}", Uuid::new_v4().simple()));
-        let mut arguments = FieldTable::default();
-        arguments.insert(
-            "x-max-length".into(),
-            AMQPValue::LongLongInt(self.bound.into()),
-        );
-        arguments.insert(
-            "x-overflow".into(),
-            AMQPValue::LongString("drop-head".into()),
-        );
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..Default::default()
-        };
-        channel
-            .queue_declare(name.clone(), options, arguments)
-            .await
-            .map_err(named)?;
+        let name = own_queue(&channel, WHAT, self.bound).await.map_err(named)?;
         let (from, key) = (topology::SIGNALS.into(), ShortString::default());
         let bind = QueueBindOptions::default();
         channel
             .queue_bind(name.clone(), from, key, bind, FieldTable::default())
             .await
             .map_err(named)?;
-        channel
-            .basic_qos(PREFETCH, BasicQosOptions::default())
-            .await
-            .map_err(named)?;
-        let options = BasicConsumeOptions {
-            exclusive: true,
-            ..Default::default()
-        };
-        let (tag, arguments) = (ShortString::default(), FieldTable::default());
-        channel
-            .basic_consume(name, tag, options, arguments)
-            .await
-            .map_err(named)
+        consume_own(&channel, name).await.map_err(named)
     }
 
     async fn take(&mut self, connection: &Arc<Connection>, mut consumer: Consumer) {

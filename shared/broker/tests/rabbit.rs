@@ -4,11 +4,17 @@
 mod consuming;
 #[path = "rabbit/faults.rs"]
 mod faults;
+#[path = "rabbit/management.rs"]
+mod management;
+#[path = "rabbit/parked.rs"]
+mod parked;
 #[path = "rabbit/publishing.rs"]
 mod publishing;
 #[path = "rabbit/rig.rs"]
 mod rig;
 #[path = "rabbit/settling.rs"]
 mod settling;
+#[path = "rabbit/strangers.rs"]
+mod strangers;
 #[path = "rabbit/topology.rs"]
 mod topology;

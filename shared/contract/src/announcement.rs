@@ -19,6 +19,7 @@
 
 use photofinish_model::{Fault, ItemIndex, Nonce};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which moment an announcement is made at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct Announcement {
     /// What it cost so far.
     #[serde(default)]
     pub spent: Spent,
+    /// No push was begun so far; false also when it is not known.
+    #[serde(default)]
+    pub nothing_pushed: bool,
 }
 
 /// An address of the worker's output server.
@@ -124,7 +128,7 @@ pub struct Spent {
 }
 
 /// The answer to a signal, and the body of `POST …/wanted`: items that still count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Wanted {
     /// Places in the request; empty: the worker may return at once.
     pub wanted: Vec<ItemIndex>,

@@ -5,11 +5,13 @@ use jiff::Timestamp;
 use photofinish_model::{JobStatus, Operation, Tenant};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use utoipa::ToSchema;
 
 macro_rules! event_types {
-    ($($(#[$doc:meta])* $variant:ident => $text:literal),+ $(,)?) => {
+    // `tt` and not `literal`, which utoipa could not read.
+    ($($(#[$doc:meta])* $variant:ident => $text:tt),+ $(,)?) => {
         /// The types of events.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         pub enum EventType { $($(#[$doc])* #[serde(rename = $text)] $variant,)+ }
 
         impl EventType {
@@ -84,7 +86,7 @@ impl EventType {
 }
 
 /// The body of a webhook.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WebhookBody {
     /// The event's type.
     #[serde(rename = "type")]
@@ -101,7 +103,7 @@ pub struct WebhookBody {
 }
 
 /// The same as a CloudEvents 1.0 structured message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CloudEvent {
     /// `1.0`.
     pub specversion: String,
@@ -121,5 +123,17 @@ pub struct CloudEvent {
     /// `application/json`.
     pub datacontenttype: String,
     /// The job.
-    pub data: Job,
+    pub data: CloudEventData,
+}
+
+/// The data of a [`CloudEvent`]: the job. An array is no CloudEvents attribute, so what stands beside the job in a
+/// webhook stands in it here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CloudEventData {
+    /// The job.
+    #[serde(flatten)]
+    pub job: Job,
+    /// For `job.progress`: the rows that changed, at most 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Vec<OutputRow>>,
 }

@@ -8,6 +8,7 @@ use photofinish_model::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// Outputs are always MP4.
 pub const OUTPUT_CONTENT_TYPE: &str = "video/mp4";
@@ -15,7 +16,7 @@ pub const OUTPUT_CONTENT_TYPE: &str = "video/mp4";
 pub const OUTPUTS_IN_EVENT_MAX: usize = 100;
 
 /// A job, as GET answers it and as events and manifests carry it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct Job {
     pub id: JobId,
@@ -24,31 +25,38 @@ pub struct Job {
     pub operation: Operation,
     pub priority: Priority,
     pub created_at: Timestamp,
+    #[schema(required = true)]
     pub started_at: Option<Timestamp>,
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
     pub deadline_at: Timestamp,
     pub progress: Progress,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<OutputRow>>,
+    #[schema(required = true)]
     pub error: Option<Fault>,
     pub usage: JobUsage,
+    #[schema(required = true)]
     pub metadata: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_deleted_at: Option<Timestamp>,
     pub links: Links,
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct Progress {
     pub items_total: u32,
     pub items_done: u32,
     pub items_failed: u32,
     pub ratio: f64,
+    #[schema(required = true)]
     pub eta_s: Option<f64>,
 }
 
 /// One item's row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct OutputRow {
     pub item: String,
@@ -73,7 +81,7 @@ pub struct OutputRow {
 }
 
 /// Where an output stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the public contract describes each value")]
 pub enum OutputStatus {
@@ -85,7 +93,7 @@ pub enum OutputStatus {
 }
 
 /// What a job has cost.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct JobUsage {
     pub gpu_seconds: f64,
@@ -93,11 +101,12 @@ pub struct JobUsage {
     pub attempts: u32,
     pub parts: u16,
     pub rescued: u32,
+    #[schema(required = true)]
     pub cost_estimate: Option<Cost>,
 }
 
 /// An amount of money.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct Cost {
     pub amount: f64,
@@ -105,7 +114,7 @@ pub struct Cost {
 }
 
 /// Where to go from here.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[expect(missing_docs, reason = "the public contract describes each field")]
 pub struct Links {
     #[serde(rename = "self")]
@@ -183,6 +192,7 @@ impl Job {
                     }),
             },
             metadata: snapshot.metadata.clone(),
+            outputs_deleted_at: snapshot.outputs_deleted_at,
             links: Links {
                 events: format!("{base}/events"),
                 outputs: format!("{base}/outputs"),

@@ -10,9 +10,12 @@
 pub mod announcement;
 pub mod attempt_input;
 pub mod doctor;
+pub mod endpoint;
 pub mod event;
 pub mod job;
 pub mod messages;
 pub mod problem;
 pub mod request;
+pub mod telling;
 pub mod token;
+pub mod webhook;

@@ -5,8 +5,11 @@ use crate::announcement::{Announcement, ItemError};
 use crate::event::EventType;
 use crate::request::JobRequest;
 use jiff::Timestamp;
+use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::estimate::Rate;
 use photofinish_model::part::Part;
+use photofinish_model::sequence;
+use photofinish_model::webhook::Cause;
 use photofinish_model::{
     AttemptRef, Fault, ItemIndex, JobId, Nonce, Operation, Priority, RunPodId, Tenant,
 };
@@ -167,6 +170,9 @@ pub struct WatchState {
     /// The dispatcher was told of items that fail in every attempt.
     #[serde(default)]
     pub told_failed: bool,
+    /// Another worker than RunPod's spoke for the attempt, so nobody knows what it has pushed.
+    #[serde(default)]
+    pub others: bool,
 }
 
 /// An attempt that is over (`dispatcher.outcome`).
@@ -194,6 +200,10 @@ pub struct PartFinished {
     /// The part as it stood when the attempt was submitted, for the case that Redis loses it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<Part>>,
+    /// Its worker's last word was that it began no push, and no other worker spoke; false also
+    /// when it is not known.
+    #[serde(default)]
+    pub nothing_pushed: bool,
 }
 
 /// How an attempt ended.
@@ -231,7 +241,7 @@ pub struct AttemptUsage {
     pub rescued: u32,
 }
 
-/// Something the outside may hear of (`notifier.events`); bodies are built by the notifier.
+/// Something the outside may hear of ([`NotifierMessage`]); bodies are built by the notifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEvent {
     /// The job.
@@ -251,17 +261,152 @@ pub struct JobEvent {
     pub changed: Vec<ItemIndex>,
 }
 
+/// What comes to the queue `notifier.events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NotifierMessage {
+    /// Something is wanted of a webhook endpoint.
+    Webhook(WebhookCommand),
+    /// Something happened to a job.
+    Job(JobEvent),
+}
+
+/// What is wanted of a webhook endpoint; `at` tells one wish from another, and a wish that comes again is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "webhook", rename_all = "snake_case")]
+pub enum WebhookCommand {
+    /// Send it a test.
+    Test {
+        /// Whose it is.
+        tenant: Tenant,
+        /// `whe_…`
+        endpoint: String,
+        /// When it was asked for.
+        at: Timestamp,
+    },
+    /// Disable it and tell so; void when it was enabled after `at`.
+    Disable {
+        /// Whose it is.
+        tenant: Tenant,
+        /// `whe_…`
+        endpoint: String,
+        /// When that was decided.
+        at: Timestamp,
+        /// Why.
+        cause: Cause,
+    },
+    /// Send its deliveries again.
+    Replay(ReplayWanted),
+}
+
+/// Which deliveries of a webhook endpoint are to be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayWanted {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// `whe_…`
+    pub endpoint: String,
+    /// Those made at or after this.
+    pub since: Timestamp,
+    /// And before this.
+    pub until: Timestamp,
+    /// And of this status.
+    pub status: DeliveryStatus,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// Where the next turn goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Something that happened to a webhook endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointEvent {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// `whe_…`
+    pub endpoint: String,
+    /// `endpoint.test` or `endpoint.disabled`.
+    pub event: EventType,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Why it was disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// Any event that a receiver can be told of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum AnyEvent {
+    /// Of a job.
+    Job(JobEvent),
+    /// Of a webhook endpoint.
+    Endpoint(EndpointEvent),
+}
+
+impl AnyEvent {
+    /// The event's id: `evt_` and a hash of what it tells.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Job(event) => {
+                let kind = event.event.as_str();
+                sequence::event_id(&event.job, event.run, kind, event.sequence)
+            }
+            Self::Endpoint(event) => {
+                let (kind, at) = (event.event.as_str(), event.at.as_millisecond());
+                sequence::endpoint_event_id(&event.endpoint, kind, at)
+            }
+        }
+    }
+
+    /// Its type.
+    pub fn kind(&self) -> EventType {
+        match self {
+            Self::Job(event) => event.event,
+            Self::Endpoint(event) => event.event,
+        }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &Tenant {
+        match self {
+            Self::Job(event) => &event.tenant,
+            Self::Endpoint(event) => &event.tenant,
+        }
+    }
+
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Job(event) => event.at,
+            Self::Endpoint(event) => event.at,
+        }
+    }
+
+    /// The job, if it is of one.
+    pub fn job(&self) -> Option<&JobId> {
+        match self {
+            Self::Job(event) => Some(&event.job),
+            Self::Endpoint(_) => None,
+        }
+    }
+}
+
 /// A delivery that is due (`notifier.deliver`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryDue {
     /// `dlv_…`, a hash of event and receiver.
     pub delivery: String,
     /// The event.
-    pub event: JobEvent,
+    pub event: AnyEvent,
     /// Who is to get it.
     pub receiver: Receiver,
     /// Tries made so far.
     pub tries: u16,
+    /// When a replay was asked for: it begins a new round, and messages of older ones are void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<Timestamp>,
 }
 
 /// Who gets a webhook.

@@ -2,12 +2,13 @@
 
 use photofinish_model::Code;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `application/problem+json`.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 
 /// A problem, as HTTP and AMQP answer it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Where it is explained: `…/docs/problems.md#{code}`.
     #[serde(rename = "type")]
@@ -20,13 +21,17 @@ pub struct Problem {
     pub code: Code,
     /// A sentence that says what to do.
     pub detail: String,
+    /// The request that it is of: `/requests/{x-request-id}`; over HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// For validation: every fault at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     pub errors: Vec<ProblemError>,
 }
 
 /// One fault of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProblemError {
     /// A JSON pointer to the field.
     pub pointer: String,
@@ -45,6 +50,7 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
+            instance: None,
             errors: Vec::new(),
         }
     }
@@ -64,7 +70,10 @@ fn title(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         422 => "Unprocessable Content",

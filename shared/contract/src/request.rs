@@ -2,6 +2,7 @@
 //! every rule of the contract kept. It is made by [`parse`] alone.
 
 mod parse;
+pub mod schema;
 
 pub use parse::{RequestFault, parse};
 

@@ -24,6 +24,8 @@ pub struct RedisSection {
     pub job_days: u32,
     /// Days that a delivery's record outlives its last change.
     pub delivery_days: u32,
+    /// Deliveries of a tenant that are kept.
+    pub deliveries_max: u64,
     /// Seconds after an emptied Redis in which no slot is granted.
     pub epoch_age_min_s: f64,
 }
@@ -46,6 +48,7 @@ impl RedisSection {
             timeout: seconds("timeout_s", self.timeout_s),
             job_ttl: day * self.job_days,
             delivery_ttl: day * self.delivery_days,
+            deliveries_max: self.deliveries_max,
             epoch_age_min: seconds("epoch_age_min_s", self.epoch_age_min_s),
         };
         if errors.is_empty() {

@@ -1,11 +1,18 @@
 //! Deliveries of webhooks as the client can list them: what, to whom, and each attempt.
+//!
+//! The nouns: a *round* is the schedule of tries from its begin; a replay begins a new one, named by its moment. A
+//! *turn* is a message's number at each of its own republications.
+//!
+//! The guarantee: of several copies of a delivery's message one passes, and none of an older round. A tenant's list
+//! has a limit; beyond it the oldest are forgotten, which costs their notes and not their delivery.
 
 use crate::keys::Key;
 use crate::list::{Page, SCAN_MAX, Scan};
 use crate::{JobStore, JobStoreError};
 use jiff::Timestamp;
 use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{JobEvent, Receiver};
+use photofinish_contract::messages::{AnyEvent, Receiver};
+use photofinish_contract::webhook::DeliveryTiming;
 use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::{JobId, Tenant};
 use redis::Script;
@@ -14,7 +21,16 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 static MAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/delivery.lua")));
+static BEGIN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/delivery_begin.lua")));
 static ATTEMPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/attempt.lua")));
+
+/// Attempts of a delivery that are kept, the newest.
+const ATTEMPTS_KEPT_MAX: u16 = 50;
+/// Two replays within this are one: a double click.
+const DOUBLE_CLICK_MS: i64 = 1000;
+/// The oldest of a list that is too long go in batches of this.
+const FORGET_BATCH: u64 = 200;
 
 /// What of a delivery never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,8 +39,8 @@ pub struct DeliveryRecord {
     pub id: String,
     /// The event's id: `evt_…`
     pub event_id: String,
-    /// The event; names the tenant and the job.
-    pub event: JobEvent,
+    /// The event; names the tenant and the job or webhook endpoint.
+    pub event: AnyEvent,
     /// Who gets it.
     pub receiver: Receiver,
     /// When it was made.
@@ -46,24 +62,10 @@ pub struct AttemptLog {
     pub duration_ms: u64,
     /// Where the time went.
     #[serde(default)]
-    pub timing: Option<AttemptTiming>,
+    pub timing: Option<DeliveryTiming>,
     /// The beginning of the answer's body.
     #[serde(default)]
     pub response: Option<String>,
-}
-
-/// Where the time of an attempt went, in milliseconds from its begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptTiming {
-    /// Until the address was known.
-    #[serde(default)]
-    pub resolved_ms: Option<u64>,
-    /// Until the connection stood.
-    #[serde(default)]
-    pub connected_ms: Option<u64>,
-    /// Until the first byte of the answer.
-    #[serde(default)]
-    pub first_byte_ms: Option<u64>,
 }
 
 /// A delivery with all that is known of it.
@@ -73,8 +75,33 @@ pub struct DeliveryView {
     pub record: DeliveryRecord,
     /// Where it stands.
     pub status: DeliveryStatus,
+    /// When it was last replayed.
+    pub replayed_at: Option<Timestamp>,
+    /// The number of the last attempt before the round; 0 in the first.
+    pub before_round: u16,
     /// Its attempts, in order.
     pub attempts: Vec<AttemptLog>,
+}
+
+/// One receipt of a delivery's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt<'a> {
+    /// How often the message was published again; 0 at first.
+    pub turn: u64,
+    /// Which of the copies of that turn.
+    pub turn_id: &'a str,
+    /// The round that it belongs to: the moment of its replay.
+    pub replay: Option<Timestamp>,
+}
+
+/// Whether a receipt is to be worked on.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use]
+pub enum Begun {
+    /// It is; nothing when Redis does not know the delivery.
+    Pass(Option<Box<DeliveryView>>),
+    /// It is an older copy, or of an older round: acknowledge and drop it.
+    Drop,
 }
 
 /// Whether an attempt was noted.
@@ -98,28 +125,101 @@ pub struct DeliveryFilter {
     pub status: Option<DeliveryStatus>,
     /// Only those of this type.
     pub event: Option<EventType>,
+    /// Only those made at or after this.
+    pub since: Option<Timestamp>,
+    /// Only those made before this.
+    pub until: Option<Timestamp>,
 }
 
 impl JobStore {
-    /// Makes a delivery; true when it was not there.
+    /// Makes a delivery that is to be sent; true when it was not there.
     pub async fn delivery_create(
         &self,
         id: &str,
         record: &DeliveryRecord,
     ) -> Result<bool, JobStoreError> {
-        let listed = Key::DeliveriesOf(&record.event.tenant);
+        self.make_delivery(id, record, DeliveryStatus::Pending, None)
+            .await
+    }
+
+    /// Makes a delivery that is not sent, so that it is listed and can be sent later: failed, with `why` as its one
+    /// attempt. True when it was not there.
+    pub async fn delivery_missed(
+        &self,
+        id: &str,
+        record: &DeliveryRecord,
+        why: &AttemptLog,
+    ) -> Result<bool, JobStoreError> {
+        self.make_delivery(id, record, DeliveryStatus::Failed, Some(why))
+            .await
+    }
+
+    async fn make_delivery(
+        &self,
+        id: &str,
+        record: &DeliveryRecord,
+        status: DeliveryStatus,
+        attempt: Option<&AttemptLog>,
+    ) -> Result<bool, JobStoreError> {
+        let tenant = record.event.tenant();
+        let listed = Key::DeliveriesOf(tenant);
         let mut pipe = redis::pipe();
         self.enlist(&mut pipe, listed, id, record.created_at);
-        let () = self.pipe("list a delivery", &pipe).await?;
+        pipe.cmd("ZCARD").arg(self.key(listed));
+        let (length,): (u64,) = self.pipe("list a delivery", &pipe).await?;
+        if length > self.deliveries_max.saturating_add(FORGET_BATCH) {
+            self.forget_oldest(tenant).await?;
+        }
         let doc = serde_json::to_string(record).map_err(JobStoreError::value("a delivery"))?;
+        let log = attempt.map(serde_json::to_string).transpose();
+        let log = log.map_err(JobStoreError::value("an attempt"))?;
         let key = Key::Delivery(id);
         let ttl = self.ttl_ms(&key);
         self.script("make a delivery", &MAKE, &[key], |call| {
-            call.arg(doc)
-                .arg(status_name(DeliveryStatus::Pending))
-                .arg(ttl);
+            call.arg(doc).arg(status_name(status)).arg(ttl);
+            call.arg(log.unwrap_or_default());
         })
         .await
+    }
+
+    /// The list of a tenant is longer than it may be: its oldest are forgotten.
+    async fn forget_oldest(&self, tenant: &Tenant) -> Result<(), JobStoreError> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZPOPMIN")
+            .arg(self.key(Key::DeliveriesOf(tenant)))
+            .arg(FORGET_BATCH);
+        let (popped,): (Vec<(String, f64)>,) = self.pipe("shorten a list", &pipe).await?;
+        let mut pipe = redis::pipe();
+        for (id, _) in &popped {
+            pipe.cmd("UNLINK").arg(self.key(Key::Delivery(id))).ignore();
+        }
+        metrics::counter!("photofinish_jobstore_deliveries_forgotten_total")
+            .increment(popped.len() as u64);
+        self.pipe("forget deliveries", &pipe).await
+    }
+
+    /// One receipt of a delivery's message, with all that is known of the delivery. A receipt of a newer round makes
+    /// it pending again.
+    pub async fn delivery_begin(
+        &self,
+        id: &str,
+        receipt: Receipt<'_>,
+    ) -> Result<Begun, JobStoreError> {
+        let key = Key::Delivery(id);
+        let ttl = self.ttl_ms(&key);
+        let round = receipt.replay.map_or(0, Timestamp::as_millisecond);
+        let answer: Vec<String> = self
+            .script("begin a delivery", &BEGIN, &[key], |call| {
+                call.arg(receipt.turn).arg(receipt.turn_id).arg(round);
+                call.arg(ttl).arg(DOUBLE_CLICK_MS);
+            })
+            .await?;
+        let Some((_, fields)) = answer.split_first().filter(|(pass, _)| *pass == "1") else {
+            return Ok(Begun::Drop);
+        };
+        let fields = fields.chunks_exact(2);
+        let fields = fields.map(|pair| (pair[0].clone(), pair[1].clone()));
+        Ok(Begun::Pass(read(&fields.collect())?.map(Box::new)))
     }
 
     /// A delivery; nothing when Redis does not know it.
@@ -130,20 +230,23 @@ impl JobStore {
         read(&fields)
     }
 
-    /// Notes an attempt and where the delivery stands after it.
+    /// Notes an attempt and where the delivery stands after it; an attempt of an older round changes nothing about
+    /// the latter.
     pub async fn delivery_attempt(
         &self,
         id: &str,
         attempt: &AttemptLog,
         status: DeliveryStatus,
+        replay: Option<Timestamp>,
     ) -> Result<Recorded, JobStoreError> {
         let log = serde_json::to_string(attempt).map_err(JobStoreError::value("an attempt"))?;
         let key = Key::Delivery(id);
         let ttl = self.ttl_ms(&key);
+        let round = replay.map_or(0, Timestamp::as_millisecond);
         let known: bool = self
             .script("note an attempt", &ATTEMPT, &[key], |call| {
-                let field = format!("a{}", attempt.number);
-                call.arg(field).arg(log).arg(status_name(status)).arg(ttl);
+                call.arg(attempt.number).arg(log).arg(status_name(status));
+                call.arg(ttl).arg(round).arg(ATTEMPTS_KEPT_MAX);
             })
             .await?;
         Ok(if known {
@@ -162,7 +265,9 @@ impl JobStore {
         cursor: Option<&str>,
     ) -> Result<Page<DeliveryView>, JobStoreError> {
         let limit = limit.clamp(1, crate::list::PAGE_MAX);
-        let mut scan = Scan::new(self.key(Key::DeliveriesOf(tenant)), None, None, cursor)?;
+        let floor = filter.since.map(Timestamp::as_millisecond);
+        let key = self.key(Key::DeliveriesOf(tenant));
+        let mut scan = Scan::new(key, floor, filter.until, cursor)?;
         let mut page = Page {
             rows: Vec::new(),
             next_cursor: None,
@@ -203,9 +308,11 @@ impl DeliveryFilter {
             && self
                 .job
                 .as_ref()
-                .is_none_or(|wanted| *wanted == record.event.job)
+                .is_none_or(|wanted| Some(wanted) == record.event.job())
             && self.status.is_none_or(|wanted| wanted == delivery.status)
-            && self.event.is_none_or(|wanted| wanted == record.event.event)
+            && self
+                .event
+                .is_none_or(|wanted| wanted == record.event.kind())
     }
 }
 
@@ -241,9 +348,15 @@ fn read(fields: &BTreeMap<String, String>) -> Result<Option<DeliveryView>, JobSt
         .map(|(_, log)| serde_json::from_str(log).map_err(JobStoreError::value("an attempt")))
         .collect::<Result<Vec<AttemptLog>, _>>()?;
     attempts.sort_by_key(|attempt| attempt.number);
+    let number = |name: &str| fields.get(name).and_then(|text| text.parse::<i64>().ok());
+    let round = number("round").filter(|round| *round > 0);
     Ok(Some(DeliveryView {
         record,
         status,
+        replayed_at: round.and_then(|round| Timestamp::from_millisecond(round).ok()),
+        before_round: number("base")
+            .and_then(|base| base.try_into().ok())
+            .unwrap_or(0),
         attempts,
     }))
 }

@@ -14,12 +14,12 @@ pub enum Class {
 pub enum JobStoreError {
     /// No connection could be had.
     #[error("connect to Redis for {doing}")]
-    Pool {
+    Connect {
         /// What was to be done.
         doing: &'static str,
         /// Why there is none.
         #[source]
-        source: deadpool_redis::PoolError,
+        source: redis::RedisError,
     },
     /// The command failed, or its answer never came.
     #[error("{doing} in Redis")]
@@ -67,7 +67,7 @@ impl JobStoreError {
         match self {
             // Whatever Redis answers may be over later (loading, read-only, out of memory, a wrong
             // password): a job must outlive an operator's mistake.
-            Self::Pool { .. } | Self::Command { .. } => Class::Transient,
+            Self::Connect { .. } | Self::Command { .. } => Class::Transient,
             Self::Value { .. }
             | Self::Answer { .. }
             | Self::NoSuchItem { .. }

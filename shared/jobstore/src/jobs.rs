@@ -63,6 +63,14 @@ impl JobStore {
     /// Makes the record of a job. One of an older run is replaced: a message ahead of the record
     /// moves the record forward.
     pub async fn create(&self, snapshot: &JobSnapshot) -> Result<Created, JobStoreError> {
+        self.make_record("create", snapshot).await
+    }
+
+    async fn make_record(
+        &self,
+        rule: &str,
+        snapshot: &JobSnapshot,
+    ) -> Result<Created, JobStoreError> {
         // Listed first: a job that is listed without a record is passed over, the other way round
         // it would never be found. Counted first: an end that comes between would else be followed
         // by a count that nothing takes back.
@@ -73,9 +81,10 @@ impl JobStore {
         if open {
             let name = run_name(&snapshot.job, snapshot.run);
             pipe.sadd(self.key(Key::InFlight), name).ignore();
+            self.count_open(&mut pipe, snapshot);
         }
         let () = self.pipe("list a job", &pipe).await?;
-        if !self.write("create", snapshot).await? {
+        if !self.write(rule, snapshot).await? {
             if open {
                 self.uncount_if_over(snapshot).await?;
             }
@@ -99,6 +108,9 @@ impl JobStore {
         if over {
             self.uncount(&snapshot.job, snapshot.run).await?;
         }
+        if ended == Some(1) {
+            self.release(&snapshot.tenant, &snapshot.job).await?;
+        }
         Ok(())
     }
 
@@ -111,7 +123,7 @@ impl JobStore {
 
     /// Makes the record of a job again, as the bucket knows it, unless one is there.
     pub async fn restore(&self, snapshot: &JobSnapshot) -> Result<Created, JobStoreError> {
-        self.create(snapshot).await
+        self.make_record("restore", snapshot).await
     }
 
     /// Records the end of a run, whole: over what was known of it, not over a newer run.
@@ -123,6 +135,10 @@ impl JobStore {
         let jobs = self.key(Key::JobsOf(&end.tenant));
         pipe.zadd(jobs, end.job.as_str(), end.created_at.as_millisecond())
             .ignore();
+        if written {
+            let open = self.key(Key::OpenJobs(&end.tenant));
+            pipe.zrem(open, end.job.as_str()).ignore();
+        }
         let () = self.pipe("finish a job", &pipe).await?;
         Ok(if written {
             Finished::Recorded

@@ -21,6 +21,10 @@ pub enum Key<'a> {
     Parts(&'a JobId),
     /// Hash: id of an upload in parts → what it is, as JSON.
     Uploads(&'a JobId),
+    /// Sorted set: what happened to a job, each event as JSON by its sequence.
+    Events(&'a JobId),
+    /// String: progress of the job was told a moment ago.
+    Pace(&'a JobId),
     /// Sorted set: jobs of a tenant by the milliseconds of their creation.
     JobsOf(&'a Tenant),
     /// Set: `{job}/{run}` of every run in flight.
@@ -47,12 +51,40 @@ pub enum Key<'a> {
     Estimates,
     /// String: `{turn}:{turn id}`, the newest that was received.
     Turn(&'a str),
-    /// Hash: `doc`, `status`, and `a{n}` → the nth attempt as JSON.
+    /// Hash: `doc`, `status`, `turn` (the newest that was received), `round` (milliseconds of the last replay), `base`
+    /// (the number of the last attempt before it), and `a{n}` → the nth attempt as JSON.
     Delivery(&'a str),
     /// Sorted set: deliveries of a tenant by the milliseconds of their creation.
     DeliveriesOf(&'a Tenant),
+    /// String: a webhook endpoint's streak of failed calls as JSON.
+    Failing(&'a str),
     /// Hash: `v` (version, 0: known to be missing), `j` (JSON), `at` (milliseconds of the read).
     System(&'a str, &'a str),
+    /// Sorted set: jobs of a tenant that have not ended, by the milliseconds until which
+    /// they count.
+    OpenJobs(&'a Tenant),
+    /// String: microseconds at which a tenant's requests through one door are paid for.
+    Rate(&'a Tenant, &'a str),
+    /// Hash, of a tenant's day: `g` (GPU seconds), `c` (US dollars), `base` (what the bucket knew is
+    /// in), `saved` (milliseconds of the last write to the bucket).
+    Day(&'a Tenant, &'a str),
+    /// Set: attempts that are counted in a tenant's day.
+    DayCounted(&'a Tenant, &'a str),
+    /// Sorted set: ended jobs of a tenant whose outputs are kept for a while, by the milliseconds of
+    /// their end.
+    EndedOutputs(&'a Tenant),
+    /// Sorted set: ended jobs of a tenant that are kept for a while, by the milliseconds of their end.
+    EndedJobs(&'a Tenant),
+    /// String: the two sets hold all that the bucket holds.
+    EndedWalked(&'a Tenant),
+    /// String: a job's data is being deleted or was a moment ago; its id is not to be used again yet.
+    Gone(&'a JobId),
+    /// Hash: hash of an API key → milliseconds of its last use.
+    KeysUsed,
+    /// Hash: RunPod's endpoint → how it stands by the dispatcher's word, as JSON.
+    Endpoints,
+    /// String: somebody looks for what is kept too long.
+    SweepTurn,
 }
 
 /// How long a kind of key lives.
@@ -66,6 +98,10 @@ pub enum Lifetime {
     Turn,
     /// Ten minutes after the read; trusted for 30 s of them.
     Copy,
+    /// Three days after the last change.
+    Day,
+    /// As long as it says itself: a moment.
+    Moment,
     /// For ever; its members go one by one.
     Endless,
 }
@@ -73,7 +109,7 @@ pub enum Lifetime {
 /// Example keys with their lifetimes, for documents and tests.
 pub const LIFETIMES: &[(&str, Lifetime)] = &[
     (
-        "{job}:head, items, stored, failed, usage, parts, uploads",
+        "{job}:head, items, stored, failed, usage, parts, uploads, events",
         Lifetime::Job,
     ),
     ("{tenant:…}:jobs", Lifetime::Job),
@@ -83,8 +119,20 @@ pub const LIFETIMES: &[(&str, Lifetime)] = &[
         Lifetime::Endless,
     ),
     ("{turn:…}", Lifetime::Turn),
-    ("{dlv_…}, {tenant:…}:deliveries", Lifetime::Delivery),
+    (
+        "{dlv_…}, {tenant:…}:deliveries, {whe_…}:failing",
+        Lifetime::Delivery,
+    ),
     ("{sys:…}", Lifetime::Copy),
+    (
+        "{tenant:…}:open, ended:outputs, ended:jobs, ended:walked; {keys}, {endpoints}",
+        Lifetime::Endless,
+    ),
+    ("{tenant:…}:day:…, day:…:counted", Lifetime::Day),
+    (
+        "{tenant:…}:rate:…, {job}:gone, {job}:pace, {sweep}",
+        Lifetime::Moment,
+    ),
 ];
 
 impl Key<'_> {
@@ -98,6 +146,8 @@ impl Key<'_> {
             Self::Usage(job) => format!("{prefix}{{{job}}}:usage"),
             Self::Parts(job) => format!("{prefix}{{{job}}}:parts"),
             Self::Uploads(job) => format!("{prefix}{{{job}}}:uploads"),
+            Self::Events(job) => format!("{prefix}{{{job}}}:events"),
+            Self::Pace(job) => format!("{prefix}{{{job}}}:pace"),
             Self::JobsOf(tenant) => format!("{prefix}{{tenant:{tenant}}}:jobs"),
             Self::InFlight => format!("{prefix}{{flight}}"),
             Self::Deadlines => format!("{prefix}{{deadlines}}"),
@@ -113,7 +163,21 @@ impl Key<'_> {
             Self::Turn(key) => format!("{prefix}{{turn:{key}}}"),
             Self::Delivery(id) => format!("{prefix}{{{id}}}"),
             Self::DeliveriesOf(tenant) => format!("{prefix}{{tenant:{tenant}}}:deliveries"),
+            Self::Failing(endpoint) => format!("{prefix}{{{endpoint}}}:failing"),
             Self::System(kind, id) => format!("{prefix}{{sys:{kind}:{id}}}"),
+            Self::OpenJobs(tenant) => format!("{prefix}{{tenant:{tenant}}}:open"),
+            Self::Rate(tenant, door) => format!("{prefix}{{tenant:{tenant}}}:rate:{door}"),
+            Self::Day(tenant, day) => format!("{prefix}{{tenant:{tenant}}}:day:{day}"),
+            Self::DayCounted(tenant, day) => {
+                format!("{prefix}{{tenant:{tenant}}}:day:{day}:counted")
+            }
+            Self::EndedOutputs(tenant) => format!("{prefix}{{tenant:{tenant}}}:ended:outputs"),
+            Self::EndedJobs(tenant) => format!("{prefix}{{tenant:{tenant}}}:ended:jobs"),
+            Self::EndedWalked(tenant) => format!("{prefix}{{tenant:{tenant}}}:ended:walked"),
+            Self::Gone(job) => format!("{prefix}{{{job}}}:gone"),
+            Self::KeysUsed => format!("{prefix}{{keys}}"),
+            Self::Endpoints => format!("{prefix}{{endpoints}}"),
+            Self::SweepTurn => format!("{prefix}{{sweep}}"),
         }
     }
 
@@ -127,6 +191,7 @@ impl Key<'_> {
             | Self::Usage(_)
             | Self::Parts(_)
             | Self::Uploads(_)
+            | Self::Events(_)
             | Self::JobsOf(_) => Lifetime::Job,
             Self::InFlight
             | Self::Deadlines
@@ -138,9 +203,17 @@ impl Key<'_> {
             | Self::Marks(_)
             | Self::Served(_)
             | Self::SlotLanes(_)
+            | Self::OpenJobs(_)
+            | Self::EndedOutputs(_)
+            | Self::EndedJobs(_)
+            | Self::EndedWalked(_)
+            | Self::KeysUsed
+            | Self::Endpoints
             | Self::Estimates => Lifetime::Endless,
+            Self::Day(..) | Self::DayCounted(..) => Lifetime::Day,
+            Self::Rate(..) | Self::Pace(_) | Self::Gone(_) | Self::SweepTurn => Lifetime::Moment,
             Self::Turn(_) => Lifetime::Turn,
-            Self::Delivery(_) | Self::DeliveriesOf(_) => Lifetime::Delivery,
+            Self::Delivery(_) | Self::DeliveriesOf(_) | Self::Failing(_) => Lifetime::Delivery,
             Self::System(..) => Lifetime::Copy,
         }
     }
@@ -161,6 +234,7 @@ mod tests {
             Key::Usage(&job),
             Key::Parts(&job),
             Key::Uploads(&job),
+            Key::Events(&job),
         ];
         for key in keys {
             assert!(

@@ -14,14 +14,20 @@
 //! Not for: anything that must outlive Redis (`objects`), what is in flight (RabbitMQ).
 
 pub mod config;
+mod connections;
 mod deadlines;
 mod deliveries;
+mod endpoint_health;
 mod error;
 mod estimates;
+mod events;
+mod health;
 mod jobs;
 mod keys;
 mod list;
 mod parts;
+mod quotas;
+mod retention;
 mod settle;
 mod slots;
 mod store;
@@ -30,15 +36,19 @@ mod turns;
 mod uploads;
 
 pub use deliveries::{
-    AttemptLog, AttemptTiming, DeliveryFilter, DeliveryRecord, DeliveryView, Recorded,
+    AttemptLog, Begun, DeliveryFilter, DeliveryRecord, DeliveryView, Receipt, Recorded,
 };
 pub use error::{Class, JobStoreError};
 pub use estimates::Estimates;
+pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, Logged};
+pub use health::RedisHealth;
 pub use jobs::{Created, Finished, Header};
 pub use keys::{Key, LIFETIMES, Lifetime};
 pub use list::{ListFilter, Page};
 pub use parts::Swap;
-pub use settle::{Settle, Started, Wanted};
+pub use quotas::{DayUse, Rated, Reserved};
+pub use retention::KeptOf;
+pub use settle::{GoesOn, Settle, Started, Wanted};
 pub use slots::{Grant, GrantAsk, LaneGrant, Slot, SlotFor, SlotKind};
 pub use store::{JobStore, Settings};
 pub use system::CachedRecord;

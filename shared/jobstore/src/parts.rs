@@ -35,6 +35,23 @@ impl JobStore {
         Ok(state)
     }
 
+    /// The states of a run's first `count` parts, in order; nothing for one that Redis does not know.
+    pub async fn parts(
+        &self,
+        job: &JobId,
+        run: u32,
+        count: u16,
+    ) -> Result<Vec<Option<String>>, JobStoreError> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let fields: Vec<String> = (0..count).map(|part| field(run, part)).collect();
+        let mut pipe = redis::pipe();
+        pipe.cmd("HMGET").arg(self.key(Key::Parts(job))).arg(fields);
+        let (states,) = self.pipe("read the parts", &pipe).await?;
+        Ok(states)
+    }
+
     /// Replaces the state of a part if it is still `expected` (nothing: there is none).
     pub async fn part_cas(
         &self,

@@ -4,11 +4,12 @@ use crate::jobs::{READY, RENDERING, item_value, read_item};
 use crate::keys::Key;
 use crate::{JobStore, JobStoreError};
 use jiff::Timestamp;
-use photofinish_model::{Counts, ItemIndex, ItemState, JobId, Usage};
+use photofinish_model::{Counts, ItemIndex, ItemState, JobId, StoredOutput, Usage};
 use redis::Script;
 use std::sync::LazyLock;
 
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
+static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/end.lua")));
 static MARK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/mark.lua")));
 static STARTED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/started.lua")));
 static USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/usage.lua")));
@@ -25,6 +26,18 @@ pub enum Settle {
     Missing,
     /// The run has ended, or a newer one is there.
     RunOver,
+}
+
+/// Whether an output that was settled counts for its run's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum GoesOn {
+    /// It was settled before anybody began to end the run: the end lists what is settled, or its
+    /// sweep, which comes later, deletes what it does not list.
+    Surely,
+    /// The run is being ended, has ended, or its record was made again and nobody knows: its end
+    /// in the bucket says what counts.
+    Unknown,
 }
 
 /// Whether this was the run's first worker.
@@ -55,13 +68,14 @@ pub enum Wanted {
 
 /// Run and whether it has ended; the items' values.
 type WantedFields = ((Option<u32>, Option<u8>), Option<Vec<Option<String>>>);
-/// Verdict, total, stored, failed, the value that counts.
+/// Verdict, total, stored, failed, the value that counts, whether the run surely goes on.
 type SettleFields = (
     String,
     Option<u32>,
     Option<u32>,
     Option<u32>,
     Option<String>,
+    Option<u8>,
 );
 
 impl JobStore {
@@ -96,6 +110,39 @@ impl JobStore {
         index: ItemIndex,
         state: &ItemState,
     ) -> Result<Settle, JobStoreError> {
+        let (settled, _) = self.settle(job, run, index, state).await?;
+        Ok(settled)
+    }
+
+    /// Settles an item as stored, as [`JobStore::settle_item`] does; says besides whether the run
+    /// surely goes on.
+    pub async fn settle_output(
+        &self,
+        job: &JobId,
+        run: u32,
+        index: ItemIndex,
+        output: &StoredOutput,
+    ) -> Result<(Settle, GoesOn), JobStoreError> {
+        let state = ItemState::Stored(output.clone());
+        self.settle(job, run, index, &state).await
+    }
+
+    /// Notes that a run is about to be ended while items of it are open: from now on
+    /// [`GoesOn::Surely`] is not said of it.
+    pub async fn begin_end(&self, job: &JobId, run: u32) -> Result<(), JobStoreError> {
+        self.script("begin an end", &END, &[Key::Head(job)], |call| {
+            call.arg(run);
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        job: &JobId,
+        run: u32,
+        index: ItemIndex,
+        state: &ItemState,
+    ) -> Result<(Settle, GoesOn), JobStoreError> {
         let Some((kind, value)) = item_value(state)?.filter(|_| state.is_settled()) else {
             return Err(JobStoreError::answer(
                 "settle an item",
@@ -114,15 +161,16 @@ impl JobStore {
                 call.arg(run).arg(index).arg(kind).arg(value).arg(ttl);
             })
             .await?;
-        let (verdict, counts, winner) = settle_fields(answer)?;
-        match verdict.as_str() {
-            "first" => Ok(Settle::First(counts)),
-            "already" => Ok(Settle::Already(counts, read_item(winner.as_deref())?)),
-            "missing" => Ok(Settle::Missing),
-            "over" => Ok(Settle::RunOver),
-            "outside" => Err(JobStoreError::NoSuchItem { index }),
-            other => Err(JobStoreError::answer("settle an item", other)),
-        }
+        let (verdict, counts, winner, goes_on) = settle_fields(answer)?;
+        let settled = match verdict.as_str() {
+            "first" => Settle::First(counts),
+            "already" => Settle::Already(counts, read_item(winner.as_deref())?),
+            "missing" => Settle::Missing,
+            "over" => Settle::RunOver,
+            "outside" => return Err(JobStoreError::NoSuchItem { index }),
+            other => return Err(JobStoreError::answer("settle an item", other)),
+        };
+        Ok((settled, goes_on))
     }
 
     /// Notes that a worker of the run has begun.
@@ -208,14 +256,14 @@ impl JobStore {
 
 fn settle_fields(
     answer: Vec<redis::Value>,
-) -> Result<(String, Counts, Option<String>), JobStoreError> {
+) -> Result<(String, Counts, Option<String>, GoesOn), JobStoreError> {
     let wrong = |source| JobStoreError::Command {
         doing: "settle an item",
         source,
     };
     let mut padded = answer;
-    padded.resize(5, redis::Value::Nil);
-    let (verdict, total, stored, failed, winner): SettleFields =
+    padded.resize(6, redis::Value::Nil);
+    let (verdict, total, stored, failed, winner, goes_on): SettleFields =
         redis::from_redis_value(redis::Value::Array(padded))
             .map_err(|error| wrong(error.into()))?;
     let counts = Counts {
@@ -223,5 +271,9 @@ fn settle_fields(
         stored: stored.unwrap_or_default(),
         failed: failed.unwrap_or_default(),
     };
-    Ok((verdict, counts, winner))
+    let goes_on = match goes_on {
+        Some(1) => GoesOn::Surely,
+        Some(_) | None => GoesOn::Unknown,
+    };
+    Ok((verdict, counts, winner, goes_on))
 }

@@ -14,6 +14,7 @@ use crate::store::millis;
 use crate::{JobStore, JobStoreError};
 use photofinish_model::Priority;
 use redis::Script;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct GrantAsk {
     pub slot_for: SlotFor,
     /// Slots of the endpoint that one lane may have; 0: any number.
     pub lane_max: u32,
+    /// Lanes that are passed over.
+    pub paused_lanes: BTreeSet<u16>,
 }
 
 /// For whom a slot is asked.
@@ -130,7 +133,8 @@ impl JobStore {
                         SlotFor::Lane(lane) => lane.to_string(),
                         SlotFor::Nobody => String::new(),
                     })
-                    .arg(ask.lane_max);
+                    .arg(ask.lane_max)
+                    .arg(listed(&ask.paused_lanes));
                 for priority in Priority::ALL {
                     call.arg(priority.as_str());
                 }
@@ -254,6 +258,19 @@ impl JobStore {
         })
         .await
     }
+}
+
+/// `,1,7,`; nothing for none.
+fn listed(lanes: &BTreeSet<u16>) -> String {
+    let mut text = String::new();
+    for lane in lanes {
+        text.push(',');
+        text.push_str(&lane.to_string());
+    }
+    if !text.is_empty() {
+        text.push(',');
+    }
+    text
 }
 
 fn member(priority: Priority, lane: u16) -> String {

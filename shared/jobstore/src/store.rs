@@ -1,15 +1,20 @@
-//! The connection: a pool, a prefix, and the two ways in which everything is asked.
+//! The connections, a prefix, and the two ways in which everything is asked.
+//!
+//! A connection is shared: what many tasks ask at a time goes out together and is answered in
+//! order. So nothing may be asked that waits or that changes its connection.
 
+use crate::connections::{Connections, Lent};
 use crate::keys::Key;
 use crate::{JobStoreError, Lifetime};
-use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
-use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, Script};
-use secrecy::{ExposeSecret, SecretString};
+use redis::{FromRedisValue, Pipeline, Script};
+use secrecy::SecretString;
 use std::fmt;
 use std::time::Duration;
 
 /// How long a turn's register outlives its last receipt.
 const TURN_TTL: Duration = Duration::from_hours(2 * 24);
+/// How long what a tenant used in a day outlives its last change.
+const DAY_TTL: Duration = Duration::from_hours(3 * 24);
 /// How long a copy is kept, so that an older version cannot replace a newer one meanwhile.
 const COPY_TTL: Duration = Duration::from_mins(10);
 
@@ -28,6 +33,8 @@ pub struct Settings {
     pub job_ttl: Duration,
     /// How long a delivery's record outlives its last change.
     pub delivery_ttl: Duration,
+    /// Deliveries of a tenant that are kept, the newest.
+    pub deliveries_max: u64,
     /// How long after Redis began (empty) no slot is granted. Watches renew within 20 s, so 60 s
     /// is enough to learn of every attempt in flight.
     pub epoch_age_min: Duration,
@@ -38,10 +45,11 @@ impl Default for Settings {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
             prefix: "photofinish:".to_owned(),
-            connections_max: 32,
+            connections_max: 4,
             timeout: Duration::from_secs(5),
             job_ttl: Duration::from_hours(30 * 24),
             delivery_ttl: Duration::from_hours(7 * 24),
+            deliveries_max: 100_000,
             epoch_age_min: Duration::from_mins(1),
         }
     }
@@ -50,10 +58,11 @@ impl Default for Settings {
 /// Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct JobStore {
-    pool: Pool,
+    connections: Connections,
     pub(crate) prefix: String,
     pub(crate) job_ttl: Duration,
     pub(crate) delivery_ttl: Duration,
+    pub(crate) deliveries_max: u64,
     pub(crate) epoch_age_min: Duration,
 }
 
@@ -66,29 +75,15 @@ impl fmt::Debug for JobStore {
 }
 
 impl JobStore {
-    /// A pool. Nothing is sent: see [`JobStore::ping`].
+    /// The store. Nothing is sent: see [`JobStore::ping`].
     pub fn connect(settings: &Settings) -> Result<Self, JobStoreError> {
-        let connection = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.timeout))
-            .set_response_timeout(Some(settings.timeout));
-        let manager = Manager::new_with_config(settings.url.expose_secret(), connection)
-            .map_err(|_| JobStoreError::Settings("the URL is not one of Redis".to_owned()))?;
-        let limit = Some(settings.timeout);
-        let pool = Pool::builder(manager)
-            .max_size(settings.connections_max)
-            .timeouts(Timeouts {
-                wait: limit,
-                create: limit,
-                recycle: limit,
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| JobStoreError::Settings(error.to_string()))?;
+        let connections = Connections::new(settings)?;
         Ok(Self {
-            pool,
+            connections,
             prefix: settings.prefix.clone(),
             job_ttl: settings.job_ttl,
             delivery_ttl: settings.delivery_ttl,
+            deliveries_max: settings.deliveries_max,
             epoch_age_min: settings.epoch_age_min,
         })
     }
@@ -110,16 +105,10 @@ impl JobStore {
             Lifetime::Delivery => self.delivery_ttl,
             Lifetime::Turn => TURN_TTL,
             Lifetime::Copy => COPY_TTL,
-            Lifetime::Endless => Duration::MAX,
+            Lifetime::Day => DAY_TTL,
+            Lifetime::Endless | Lifetime::Moment => Duration::MAX,
         };
         millis(ttl)
-    }
-
-    async fn connection(&self, doing: &'static str) -> Result<Connection, JobStoreError> {
-        self.pool
-            .get()
-            .await
-            .map_err(|source| JobStoreError::Pool { doing, source })
     }
 
     /// Runs a pipeline.
@@ -128,9 +117,9 @@ impl JobStore {
         doing: &'static str,
         pipe: &Pipeline,
     ) -> Result<T, JobStoreError> {
-        let mut connection = self.connection(doing).await?;
-        let answer = pipe.query_async(&mut connection).await;
-        Self::checked(doing, connection, answer)
+        let mut lent = self.connections.lend(doing).await?;
+        let answer = pipe.query_async(&mut lent.connection).await;
+        self.checked(doing, &lent, answer)
     }
 
     /// Runs a script over keys of one hash tag.
@@ -146,22 +135,24 @@ impl JobStore {
             invocation.key(self.key(*key));
         }
         args(&mut invocation);
-        let mut connection = self.connection(doing).await?;
-        let answer = invocation.invoke_async(&mut connection).await;
-        Self::checked(doing, connection, answer)
+        let mut lent = self.connections.lend(doing).await?;
+        let answer = invocation.invoke_async(&mut lent.connection).await;
+        self.checked(doing, &lent, answer)
     }
 
-    /// A connection whose answer never came, or that is broken, is not given back to the pool:
-    /// the late answer would be taken for another command's.
+    /// A connection whose answer never came, or that is broken, is not lent any more.
     fn checked<T>(
+        &self,
         doing: &'static str,
-        connection: Connection,
+        lent: &Lent,
         answer: Result<T, redis::RedisError>,
     ) -> Result<T, JobStoreError> {
         answer.map_err(|source| {
             metrics::counter!("photofinish_jobstore_errors_total", "call" => doing).increment(1);
-            if source.is_timeout() || source.is_unrecoverable_error() {
-                drop(Connection::take(connection));
+            if source.is_timeout() {
+                self.connections.give_up(lent);
+            } else if source.is_unrecoverable_error() {
+                self.connections.give_all_up(lent);
             }
             JobStoreError::Command { doing, source }
         })

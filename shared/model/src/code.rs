@@ -2,7 +2,10 @@
 //! for each.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident => $text:literal),+ $(,)?) => {
@@ -72,6 +75,18 @@ codes! {
     TooManyJobs => "too_many_jobs",
     /// A hard quota of the tenant is used up.
     QuotaExceeded => "quota_exceeded",
+    /// More requests than the tenant may send in a second.
+    RateLimited => "rate_limited",
+    /// The outputs of the job were deleted.
+    OutputDeleted => "output_deleted",
+    /// None of the types that the client takes is one that there is.
+    NotAcceptable => "not_acceptable",
+    /// The request took longer than it may.
+    RequestTimeout => "request_timeout",
+    /// More event streams than the tenant, or the process, has.
+    TooManyStreams => "too_many_streams",
+    /// The webhook endpoint is disabled.
+    EndpointDisabled => "endpoint_disabled",
     /// A dependency is away; try again.
     Unavailable => "unavailable",
     /// An AMQP message with a routing key that nobody knows.
@@ -122,6 +137,26 @@ codes! {
     InternalError => "internal_error",
 }
 
+/// A word, and no list of words: a reader must take a code that a later version knows.
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^[a-z0-9_]+$"))
+            .description(Some(
+                "A stable code; docs/problems.md explains each, and there may be more one day.",
+            ))
+            .examples([Self::InvalidRequest.as_str()])
+            .into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Code")
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -129,7 +164,7 @@ impl fmt::Display for Code {
 }
 
 /// What went wrong with a job or an item, as the client reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Fault {
     /// The stable code.
     pub code: Code,

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fmt;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, schema::Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// An id that does not have the form it must have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +16,7 @@ pub struct IdError {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $pattern:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -47,6 +50,21 @@ macro_rules! text_id {
             }
         }
 
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .pattern(Some($pattern))
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -64,12 +82,14 @@ text_id!(
     /// A job: `job_` and 32 lower-case hexadecimal digits.
     JobId,
     "job id",
+    "^job_[0-9a-f]{32}$",
     |text| text.strip_prefix("job_").is_some_and(|rest| rest.len() == 32 && lower_hex(rest))
 );
 text_id!(
     /// A tenant: `[a-z0-9-]{1,63}`.
     Tenant,
     "tenant",
+    "^[a-z0-9-]{1,63}$",
     |text| (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase() || b == b'-')
 );
@@ -77,12 +97,14 @@ text_id!(
     /// The fencing token of one submission: 32 lower-case hexadecimal digits, new at each POST.
     Nonce,
     "nonce",
+    "^[0-9a-f]{32}$",
     |text| text.len() == 32 && lower_hex(text)
 );
 text_id!(
     /// RunPod's own id of a submitted attempt; opaque.
     RunPodId,
     "RunPod job id",
+    "^[!-~]{1,256}$",
     |text| (1..=256).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 );
 

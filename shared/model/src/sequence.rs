@@ -36,6 +36,12 @@ pub fn event_id(job: &JobId, run: u32, event_type: &str, sequence: u64) -> Strin
     format!("evt_{}", &hex::encode(Sha256::digest(text))[..32])
 }
 
+/// The id of an event of a webhook endpoint: `evt_` and a hash of endpoint, type and moment in milliseconds.
+pub fn endpoint_event_id(endpoint: &str, event_type: &str, at_ms: i64) -> String {
+    let text = format!("endpoint\0{endpoint}\0{event_type}\0{at_ms}");
+    format!("evt_{}", &hex::encode(Sha256::digest(text))[..32])
+}
+
 /// The id of a delivery: `dlv_` and a hash of event and receiver.
 pub fn delivery_id(event_id: &str, receiver: &str) -> String {
     let text = format!("delivery\0{event_id}\0{receiver}");
@@ -73,5 +79,8 @@ mod tests {
             event_id(&job, 2, "job.completed", 7)
         );
         assert_ne!(delivery_id("evt_1", "whe_1"), delivery_id("evt_1", "whe_2"));
+        let test = |at| endpoint_event_id("whe_1", "endpoint.test", at);
+        assert_eq!(test(1), test(1));
+        assert_ne!(test(1), test(2));
     }
 }

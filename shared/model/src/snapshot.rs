@@ -4,9 +4,10 @@ use crate::estimate::Forecast;
 use crate::{Fault, ItemRow, ItemState, JobId, Operation, Priority, Tenant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Where a job stands. The last three are never left within a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
     /// Taken, nothing runs yet.
@@ -145,6 +146,9 @@ pub struct JobSnapshot {
     pub usage: Usage,
     /// The client's own data, echoed.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// When its outputs were deleted; they stay listed as they were stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs_deleted_at: Option<Timestamp>,
     /// SHA-256 of the request as a canonical JSON value, for idempotency.
     pub body_sha256: String,
 }

@@ -7,17 +7,22 @@
     reason = "helpers of tests"
 )]
 
+#[path = "laws/deliveries.rs"]
+mod deliveries;
 #[path = "laws/endpoints.rs"]
 mod endpoints;
 #[path = "laws/parts.rs"]
 mod parts;
+#[path = "laws/quota.rs"]
+mod quota;
+#[path = "laws/webhooks.rs"]
+mod webhooks;
 
 use jiff::{SignedDuration, Timestamp};
 use photofinish_model::{
     Code, Fault, ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, OnItemError,
     Operation, OutputSource, Priority, StoredOutput, Usage,
     attempt::{self, Polled, Watch, WatchPolicy},
-    delivery::{self, Answer, DeliveryStatus, Next},
     run::{self, Stop, Verdict},
 };
 use proptest::prelude::*;
@@ -220,6 +225,7 @@ fn jobs() -> impl Strategy<Value = JobSnapshot> {
             error: None,
             usage: Usage::default(),
             metadata: None,
+            outputs_deleted_at: None,
             body_sha256: "0".repeat(64),
         })
 }
@@ -272,71 +278,4 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn delivery_is_total_final_and_bounded(
-        answers in prop::collection::vec((any::<u16>(), any::<Option<u64>>(), any::<bool>()), 30),
-        jitter in 0.0f64..1.0,
-    ) {
-        let mut status = DeliveryStatus::Pending;
-        let mut waited = Duration::ZERO;
-        let mut tries = 0;
-        for (code, after, silent) in answers {
-            let answer = if silent { Answer::NoAnswer } else {
-                Answer::Status { status: code, retry_after: after.map(Duration::from_secs) }
-            };
-            let before = status;
-            tries += 1;
-            let next = delivery::after(status, tries, answer, jitter);
-            status = next.status();
-            match before {
-                DeliveryStatus::Pending => {}
-                DeliveryStatus::Delivered | DeliveryStatus::Failed => prop_assert_eq!(status, before),
-            }
-            if let Next::RetryIn(pause) = next {
-                prop_assert!(pause >= Duration::from_secs(1));
-                waited += pause;
-            }
-        }
-        prop_assert!(status != DeliveryStatus::Pending, "ends within its tries");
-        prop_assert!(waited < Duration::from_secs(4 * 24 * 3600));
-    }
-}
-
-#[test]
-fn delivery_obeys_the_contract() {
-    let pending = DeliveryStatus::Pending;
-    let status = |status, retry_after| Answer::Status {
-        status,
-        retry_after,
-    };
-    assert_eq!(
-        delivery::after(pending, 1, status(204, None), 0.5),
-        Next::Delivered
-    );
-    assert_eq!(
-        delivery::after(pending, 1, status(410, None), 0.5),
-        Next::Disable
-    );
-    assert_eq!(
-        delivery::after(pending, 1, status(302, None), 0.5),
-        Next::RetryIn(Duration::from_secs(5))
-    );
-    assert_eq!(
-        delivery::after(pending, 2, status(429, Some(Duration::from_secs(60))), 0.5),
-        Next::RetryIn(Duration::from_secs(60))
-    );
-    assert_eq!(
-        delivery::after(
-            pending,
-            2,
-            status(503, Some(Duration::from_secs(90_000))),
-            0.5
-        ),
-        Next::RetryIn(Duration::from_secs(3600))
-    );
-    assert_eq!(
-        delivery::after(pending, 10, Answer::NoAnswer, 0.5),
-        Next::GiveUp
-    );
 }

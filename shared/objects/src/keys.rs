@@ -80,6 +80,11 @@ impl Keys {
         self.documents(tenant, job).join(format!("end-{run}.json"))
     }
 
+    /// `{tenant}/{job}/_job/outputs-deleted.json`
+    pub(crate) fn outputs_deleted(&self, tenant: &Tenant, job: &JobId) -> Path {
+        self.documents(tenant, job).join("outputs-deleted.json")
+    }
+
     /// `{tenant}/{job}/_job/part-{n}-{part}.json`
     pub(crate) fn part(&self, tenant: &Tenant, job: &JobId, run: u32, part: u16) -> Path {
         self.documents(tenant, job)
@@ -143,6 +148,27 @@ impl Keys {
     /// `_system/check`: the object that put-if-absent is tried on.
     pub(crate) fn check(&self) -> Path {
         self.under(&["_system", "check"])
+    }
+
+    /// `{tenant}`: all jobs of a tenant.
+    pub(crate) fn tenant(&self, tenant: &Tenant) -> Path {
+        self.under(&[tenant.as_str()])
+    }
+
+    /// `_rescue/{tenant}/{job}`
+    pub(crate) fn rescue_job(&self, tenant: &Tenant, job: &JobId) -> Path {
+        self.under(&["_rescue", tenant.as_str(), job.as_str()])
+    }
+
+    /// `_system/audit`
+    pub(crate) fn audit(&self) -> Path {
+        self.under(&["_system", "audit"])
+    }
+
+    /// `_system/usage/{tenant}/{day}.json`
+    pub(crate) fn usage(&self, tenant: &Tenant, day: &str) -> Path {
+        let name = format!("{}.json", safe_item(day));
+        self.under(&["_system", "usage", tenant.as_str(), &name])
     }
 
     /// `_system/{kind}`, or `_system/{kind}/{id}`; an id may have several parts: `acme/whe_1`.

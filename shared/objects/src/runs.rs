@@ -27,6 +27,26 @@ impl Objects {
         Ok(winner)
     }
 
+    /// Puts the plan of a job's first run unless one is there; gives the one that counts, and the
+    /// run's end if it has ended already: then it is the caller's to close it once more. Its open
+    /// marker follows: the message that is planned for is kept until both are there.
+    pub async fn put_first_run(
+        &self,
+        doc: &RunDoc,
+    ) -> Result<(RunDoc, Option<JobSnapshot>), ObjectsError> {
+        let (tenant, job, run) = (&doc.tenant, &doc.job, doc.run);
+        let key = self.keys.run(tenant, job, run);
+        let (winner, mine) = self.create_document(&key, doc).await?;
+        let bytes = encode(&key, &winner)?.len();
+        self.known_runs.keep(key.as_ref(), &winner, bytes);
+        if !mine && let Some(end) = self.end(tenant, job, run).await? {
+            return Ok((winner, Some(end)));
+        }
+        self.open(tenant, job, run).await?;
+        // Only now: what was closed just before has been opened again.
+        Ok((winner, self.end(tenant, job, run).await?))
+    }
+
     /// Puts a run's open marker, for a run that ends before it was planned; a plan brings its own.
     pub async fn open(&self, tenant: &Tenant, job: &JobId, run: u32) -> Result<(), ObjectsError> {
         let marker = self.keys.open_marker(tenant, job, run);
@@ -175,12 +195,16 @@ impl Objects {
 
     /// Puts the manifest of a job unless the one there is of a higher run.
     pub async fn put_manifest(&self, tenant: &Tenant, manifest: &Job) -> Result<(), ObjectsError> {
+        let key = self.keys.manifest(tenant, &manifest.id);
+        // The usual first run has none before it, and one call is enough.
+        if manifest.run == 1 && self.try_create(&key, encode(&key, manifest)?).await? {
+            return Ok(());
+        }
         let there = self.manifest(tenant, &manifest.id).await?;
         if there.is_some_and(|there| there.run > manifest.run) {
             return Ok(());
         }
-        self.put_document(&self.keys.manifest(tenant, &manifest.id), manifest)
-            .await
+        self.put_document(&key, manifest).await
     }
 
     /// The manifest of a job.

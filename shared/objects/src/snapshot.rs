@@ -2,6 +2,7 @@
 
 use crate::docs::{PartRecord, RunDoc};
 use crate::{Objects, ObjectsError};
+use jiff::Timestamp;
 use photofinish_model::{
     ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, StoredOutput, Tenant, Usage,
 };
@@ -16,7 +17,11 @@ impl Objects {
         run: u32,
     ) -> Result<Option<JobSnapshot>, ObjectsError> {
         if let Some(end) = self.end(tenant, job, run).await? {
-            return Ok(Some(end));
+            let outputs_deleted_at = self.outputs_deleted_at(tenant, job).await?;
+            return Ok(Some(JobSnapshot {
+                outputs_deleted_at,
+                ..end
+            }));
         }
         let Some(doc) = self.run(tenant, job, run).await? else {
             return Ok(None);
@@ -24,6 +29,27 @@ impl Objects {
         let records = self.part_records(tenant, job, run).await?;
         let outputs = self.stored_outputs(tenant, job).await?;
         Ok(Some(rebuild(&doc, &records, outputs)))
+    }
+
+    /// Notes that a job's outputs are deleted from now on; gives the instant that counts, which is the first.
+    pub async fn mark_outputs_deleted(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+        at: Timestamp,
+    ) -> Result<Timestamp, ObjectsError> {
+        let key = self.keys.outputs_deleted(tenant, job);
+        let (at, _mine) = self.create_document(&key, &at).await?;
+        Ok(at)
+    }
+
+    /// When a job's outputs were deleted.
+    pub async fn outputs_deleted_at(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+    ) -> Result<Option<Timestamp>, ObjectsError> {
+        self.document(&self.keys.outputs_deleted(tenant, job)).await
     }
 }
 
@@ -99,6 +125,7 @@ impl RunDoc {
             error: None,
             usage: Usage::default(),
             metadata: self.request.metadata.clone(),
+            outputs_deleted_at: None,
             body_sha256: self.body_sha256.clone(),
         };
         for row in &self.carried {

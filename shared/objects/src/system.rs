@@ -5,13 +5,17 @@ use crate::store::PARALLEL_MAX;
 use crate::{Objects, ObjectsError};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use photofinish_contract::event::EventType;
+use photofinish_contract::webhook::{EndpointDisabled, WebhookEndpoint};
 use photofinish_model::Tenant;
+use photofinish_model::quota::{Quotas, Retention};
+use photofinish_model::webhook::{Cause, Failing, Former};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A tenant; the record's id is the tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TenantRecord {
     /// The tenant.
     pub tenant: Tenant,
@@ -19,8 +23,17 @@ pub struct TenantRecord {
     pub lane: u16,
     /// The secret that signs the webhooks of its jobs' own `webhook_url`, sealed.
     pub secret_sealed: String,
+    /// Those before it that still sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_secrets: Vec<Former>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Its limits.
+    #[serde(default)]
+    pub quotas: Quotas,
+    /// How long its files are kept.
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 /// An API key; the record's id is the key's hash.
@@ -34,6 +47,9 @@ pub struct KeyRecord {
     pub revoked: bool,
     /// The key's first characters, for people.
     pub prefix: String,
+    /// What it is for, in the operator's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -69,11 +85,56 @@ pub struct WebhookEndpointRecord {
     pub created_at: Timestamp,
     /// True: gone for the client.
     pub deleted: bool,
+    /// Secrets before this one that still sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_secrets: Vec<Former>,
+    /// A streak of failed calls that has lasted for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// When and why we disabled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+    /// When its owner last enabled it: what was decided before is void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled_at: Option<Timestamp>,
+}
+
+/// That a webhook endpoint was disabled by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disabled {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Disabled {
+    /// As the endpoint's owner reads it.
+    pub fn shown(self) -> EndpointDisabled {
+        EndpointDisabled {
+            at: self.at,
+            cause: self.cause,
+            detail: self.cause.detail().to_owned(),
+        }
+    }
 }
 
 impl TenantRecord {
     /// The kind of record.
     pub const KIND: &'static str = "tenant";
+
+    /// A new one.
+    pub fn new(tenant: Tenant, lane: u16, secret_sealed: String, created_at: Timestamp) -> Self {
+        Self {
+            tenant,
+            lane,
+            secret_sealed,
+            former_secrets: Vec::new(),
+            created_at,
+            quotas: Quotas::default(),
+            retention: Retention::default(),
+        }
+    }
 }
 
 impl KeyRecord {
@@ -84,6 +145,49 @@ impl KeyRecord {
 impl WebhookEndpointRecord {
     /// The kind of record.
     pub const KIND: &'static str = "webhook_endpoint";
+
+    /// A new one, enabled, for all events but the opt-in ones.
+    pub fn new(
+        id: String,
+        tenant: Tenant,
+        url: String,
+        secret_sealed: String,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            tenant,
+            url,
+            event_types: Vec::new(),
+            description: None,
+            enabled: true,
+            secret_sealed,
+            created_at,
+            deleted: false,
+            former_secrets: Vec::new(),
+            failing: None,
+            disabled: None,
+            enabled_at: None,
+        }
+    }
+
+    /// As its owner reads it.
+    pub fn shown(&self) -> WebhookEndpoint {
+        let known = |name: &String| EventType::ALL.iter().find(|known| known.as_str() == name);
+        WebhookEndpoint {
+            id: self.id.clone(),
+            url: self.url.clone(),
+            event_types: self.event_types.iter().filter_map(known).copied().collect(),
+            description: self.description.clone(),
+            enabled: self.enabled,
+            created_at: self.created_at,
+            disabled: self.disabled.map(Disabled::shown),
+            failing_since: self.failing.map(|failing| failing.since),
+            secret: None,
+            old_secret_until: None,
+            replayed: None,
+        }
+    }
 
     /// The record's id: `{tenant}/{id}`.
     pub fn record_id(tenant: &Tenant, id: &str) -> String {

@@ -15,6 +15,7 @@ use url::Url;
 use crate::body::Body;
 use crate::error::{BuildError, OutboundError, Phase};
 use crate::guard::{Guard, Policy, Refused};
+use crate::timing::{self, Opening};
 
 /// How long DNS, TCP and TLS may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,6 +66,15 @@ pub struct Response {
     pub body: Body,
 }
 
+/// A POST, whatever came of it.
+#[derive(Debug)]
+pub struct Posted {
+    /// What came of it.
+    pub outcome: Result<PostOutcome, OutboundError>,
+    /// How its connection was opened, as far as it came.
+    pub opening: Opening,
+}
+
 /// What a POST came to.
 #[derive(Debug)]
 pub struct PostOutcome {
@@ -106,6 +116,8 @@ impl Outbound {
             .dns_resolver(CheckedResolver {
                 guard: guard.clone(),
             })
+            .tls_backend_preconfigured(timing::tls()?)
+            .connector_layer(timing::TimedConnections)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX);
@@ -181,11 +193,11 @@ impl Outbound {
         headers: HeaderMap,
         body: Bytes,
         limits: &Limits,
-    ) -> Result<PostOutcome, OutboundError> {
-        counted(
-            "post",
-            self.post_uncounted(url, headers, body, limits).await,
-        )
+    ) -> Posted {
+        let call = self.post_uncounted(url, headers, body, limits);
+        let (outcome, opening) = timing::timed(call).await;
+        let outcome = counted("post", outcome);
+        Posted { outcome, opening }
     }
 
     async fn post_uncounted(
@@ -302,8 +314,10 @@ impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.guard.clone();
         Box::pin(async move {
+            timing::asked();
             let addrs: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            timing::resolved();
             guard.check_all(addrs.iter().map(SocketAddr::ip))?;
             let addrs: Addrs = Box::new(addrs.into_iter());
             Ok(addrs)
@@ -312,8 +326,16 @@ impl Resolve for CheckedResolver {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The resolver of a client that may call loopback.
+    pub(crate) fn open_resolver() -> impl Resolve + 'static {
+        let policy = Policy::from_texts(&["127.0.0.0/8".to_owned(), "::1/128".to_owned()]).unwrap();
+        CheckedResolver {
+            guard: Guard::new(policy),
+        }
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_against_the_servers_clock() {

@@ -41,7 +41,12 @@ impl Phase {
 /// The client could not be built.
 #[derive(Debug, thiserror::Error)]
 #[error("build the HTTP client (is a TLS crypto provider installed, are there CA certificates?)")]
-pub struct BuildError(#[from] reqwest::Error);
+pub enum BuildError {
+    /// By the client itself.
+    Client(#[from] reqwest::Error),
+    /// By TLS.
+    Tls(#[from] rustls::Error),
+}
 
 /// A call to a stranger's address failed.
 #[derive(Debug, thiserror::Error)]

@@ -18,10 +18,12 @@ mod download;
 mod error;
 mod guard;
 mod ranges;
+mod timing;
 
 pub use body::Body;
-pub use client::{Limits, Outbound, PostOutcome, Response, Timing};
+pub use client::{Limits, Outbound, PostOutcome, Posted, Response, Timing};
 pub use download::Downloaded;
 pub use error::{BuildError, Class, OutboundError, Phase};
 pub use guard::{Guard, Policy, Refused};
+pub use timing::Opening;
 pub use url::Url;

@@ -216,14 +216,15 @@ async fn a_post_follows_nothing_and_keeps_a_kilobyte() -> anyhow::Result<()> {
     let client = local()?;
     let (url, limits) = (receiver.url("/hook"), quick());
     let post = || client.post(&url, headers.clone(), "{}".into(), &limits);
-    let first = post().await?;
+    let posted = post().await;
+    let first = posted.outcome?;
     assert_eq!(
         (first.status, first.retry_after),
         (503, Some(Duration::from_secs(7)))
     );
     assert_eq!(first.body_prefix.len(), 1024);
     assert!(first.timing.first_byte <= first.timing.total);
-    assert_eq!(post().await?.status, 302);
+    assert_eq!(post().await.outcome?.status, 302);
     let received = receiver.received();
     assert_eq!(received.len(), 2);
     assert_eq!(
@@ -253,7 +254,7 @@ async fn every_wait_has_a_limit() -> anyhow::Result<()> {
     let outcome = client
         .post(&receiver.url("/"), HeaderMap::new(), Bytes::new(), &short)
         .await;
-    let error = outcome.unwrap_err();
+    let error = outcome.outcome.unwrap_err();
     assert!(
         matches!(error, OutboundError::Timeout(Phase::Total)),
         "{error:?}"

@@ -39,6 +39,11 @@ async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         "http",
         listener,
         axum::Router::new().route("/ready", ready),
+        http::Limits {
+            connections_max: 100,
+            head: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+        },
     );
     tracing::info_span!("build").in_scope(|| tracing::info!(mode, "built"));
     let shutdown = context.shutdown.clone();

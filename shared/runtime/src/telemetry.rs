@@ -143,6 +143,17 @@ pub(crate) fn metrics_handle() -> PrometheusHandle {
     HANDLE.get_or_init(install).clone()
 }
 
+/// See [`crate::trace::install_for_tests`].
+pub(crate) fn install_for_tests() {
+    let provider = SdkTracerProvider::builder().build();
+    let lines = tracing_subscriber::fmt::layer().with_test_writer();
+    let subscriber = tracing_subscriber::registry()
+        .with(spans_layer(&provider))
+        .with(lines.with_filter(LevelFilter::INFO));
+    // An error means that a test before has done it.
+    let _done = subscriber.try_init();
+}
+
 #[cfg(test)]
 pub(crate) fn test_subscriber() -> tracing::subscriber::DefaultGuard {
     let provider = SdkTracerProvider::builder().build();

@@ -1,4 +1,4 @@
-//! Trace context: W3C `traceparent` out of and into spans.
+//! Trace context: W3C `traceparent` and `tracestate` out of and into spans.
 //!
 //! Guarantee: works whether or not traces are exported, so a trace passes through a process that exports none.
 //! Wrong or foreign text is ignored, never an error.
@@ -6,12 +6,29 @@
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
+use std::str::FromStr as _;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+/// Longest `tracestate` that is passed on; the specification asks for this much.
+const TRACESTATE_BYTES_MAX: usize = 512;
 
 /// The `traceparent` of the current span; `None` outside of any.
 pub fn current_traceparent() -> Option<String> {
     traceparent_of(&Span::current())
+}
+
+/// Logs to the test's own output and gives spans their ids, as a process of ours does; exports nothing. Doing it again
+/// changes nothing.
+pub fn install_for_tests() {
+    crate::telemetry::install_for_tests();
+}
+
+/// The `tracestate` of the current span: what the client's tracing system put beside its `traceparent`.
+pub fn current_tracestate() -> Option<String> {
+    let context = Span::current().context();
+    let state = context.span().span_context().trace_state().header();
+    (!state.is_empty()).then_some(state)
 }
 
 /// The `traceparent` of a span.
@@ -31,21 +48,21 @@ pub fn traceparent_of(span: &Span) -> Option<String> {
 
 /// Makes `span` a child of the foreign span: call it before the span is entered.
 pub fn continue_from(span: &Span, traceparent: &str) {
-    if let Some(parent) = parse(traceparent) {
+    continue_with(span, traceparent, None);
+}
+
+/// The same with the foreign span's `tracestate`, if it has one; one that is wrong or too long is left out.
+pub fn continue_with(span: &Span, traceparent: &str, tracestate: Option<&str>) {
+    let state = tracestate.filter(|text| text.len() <= TRACESTATE_BYTES_MAX);
+    let state = state.and_then(|text| TraceState::from_str(text).ok());
+    if let Some(parent) = parse(traceparent, state.unwrap_or(TraceState::NONE)) {
         let context = opentelemetry::Context::new().with_remote_span_context(parent);
         // Fails only when no tracing layer is installed or the span has begun: then there is nothing to continue.
         let _outcome = span.set_parent(context);
     }
 }
 
-/// Links `span` to the foreign span: for consumers of messages, which begin a piece of work of their own.
-pub fn link(span: &Span, traceparent: &str) {
-    if let Some(other) = parse(traceparent) {
-        span.add_link(other);
-    }
-}
-
-fn parse(traceparent: &str) -> Option<SpanContext> {
+fn parse(traceparent: &str, state: TraceState) -> Option<SpanContext> {
     let mut fields = traceparent.trim().split('-');
     let (version, trace, span, flags) = (
         fields.next()?,
@@ -62,7 +79,7 @@ fn parse(traceparent: &str) -> Option<SpanContext> {
         SpanId::from_hex(span).ok()?,
         TraceFlags::new(u8::from_str_radix(flags, 16).ok()?),
         true,
-        TraceState::NONE,
+        state,
     );
     context.is_valid().then_some(context)
 }
@@ -75,6 +92,7 @@ mod tests {
 
     #[test]
     fn only_well_formed_text_is_taken() {
+        let parse = |text| parse(text, TraceState::NONE);
         assert!(parse(PARENT).is_some());
         for wrong in [
             "",
@@ -101,5 +119,20 @@ mod tests {
         );
         assert!(!own.contains("b7ad6b7169203331"));
         assert_eq!(span.in_scope(current_traceparent), Some(own));
+    }
+
+    #[test]
+    fn the_state_of_a_foreign_trace_goes_on_and_a_wrong_one_is_left_out() {
+        let _guard = crate::telemetry::test_subscriber();
+        let state_after = |state: &str| {
+            let span = tracing::info_span!("consume");
+            continue_with(&span, PARENT, Some(state));
+            assert!(traceparent_of(&span).unwrap().contains("0af7651916cd43dd"));
+            span.in_scope(|| tracing::info_span!("inner").in_scope(current_tracestate))
+        };
+        let good = "vendor=abc,other=1";
+        assert_eq!(state_after(good).as_deref(), Some(good));
+        assert_eq!(state_after("no equals sign"), None);
+        assert_eq!(state_after(&format!("a={}", "x".repeat(600))), None);
     }
 }

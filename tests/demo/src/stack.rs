@@ -154,7 +154,8 @@ impl Stack {
 
     async fn start_processes(&mut self, wiring: &mut Wiring) -> anyhow::Result<()> {
         let dir = self.options.dir.clone();
-        let s3 = self.start_one(ORDER_S3, wiring.s3_server(&dir)?).await?;
+        let s3 = wiring.s3_server(&dir, &self.options.settings)?;
+        let s3 = self.start_one(ORDER_S3, s3).await?;
         wiring.s3 = url_of(&s3, "http")?;
         let sim = self
             .start_one(ORDER_RUNPOD, wiring.runpod_sim(&dir, &self.options.runpod)?)

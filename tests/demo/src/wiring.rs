@@ -111,7 +111,7 @@ pub struct Wiring {
 /// A setting that differs from the service's default.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// The service.
+    /// The service, or `s3`.
     pub service: &'static str,
     /// `section.key`.
     pub path: &'static str,
@@ -198,14 +198,18 @@ impl Wiring {
         }
     }
 
-    /// The S3 server.
-    pub fn s3_server(&self, dir: &Path) -> anyhow::Result<ProcessSpec> {
+    /// The S3 server; with the setting `s3`, `memory`, its objects are in memory alone.
+    pub fn s3_server(&self, dir: &Path, settings: &[Setting]) -> anyhow::Result<ProcessSpec> {
         let root = dir.join("s3");
         std::fs::create_dir_all(&root).context("make the directory of the S3 server")?;
         let spec = ProcessSpec::service("photofinish-s3", &dir.join("logs"))?;
+        let memory = |setting: &Setting| (setting.service, setting.path) == ("s3", "memory");
+        let spec = if settings.iter().any(memory) {
+            spec.arg("--memory")
+        } else {
+            spec.arg("--root").arg(root.display().to_string())
+        };
         Ok(spec
-            .arg("--root")
-            .arg(root.display().to_string())
             .arg("--bucket")
             .arg(BUCKET)
             .arg("--access-key")

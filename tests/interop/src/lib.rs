@@ -1,4 +1,4 @@
-//! RunPod's official SDKs against our emulator and our worker.
+//! RunPod's official SDKs against our emulator and our worker, and Standard Webhooks' libraries against our signatures.
 //!
 //! Nouns: a [`House`] is one emulator process with a worker command of its choice; [`tool`] is a program of the
 //! official SDKs as `scripts/interop.sh` installs it, newest from its registry.

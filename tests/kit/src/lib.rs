@@ -3,7 +3,7 @@
 //! Nouns: [`Rabbit`] is a virtual host of one's own on the running broker; [`Redis`] a key prefix of one's own, or
 //! a server of one's own ([`RedisServer`]); [`S3`] an S3 server in this process; [`Process`] a program of the
 //! workspace; [`FaultProxy`] a TCP proxy that delays and cuts; [`Receiver`] an HTTP server that stores what it is
-//! sent and answers as told.
+//! sent and answers as told; a [`stranger`] publishes what no AMQP library would.
 //!
 //! Guarantee: nothing outlives the test that made it, and nothing is shared by two tests but the servers. A test
 //! that finds no server fails with the command that starts one.
@@ -26,6 +26,7 @@ mod receiver;
 mod redis;
 mod s3;
 mod servers;
+pub mod stranger;
 mod wait;
 
 pub use captions::SAMPLES;

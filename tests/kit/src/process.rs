@@ -240,6 +240,10 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     pub(crate) fn ended(&self) -> Option<ExitStatus> {
         self.child.lock().ok()?.try_wait().ok().flatten()
     }

@@ -126,6 +126,11 @@ impl Receiver {
         self.lock().received.clone()
     }
 
+    /// How many that is.
+    pub fn count(&self) -> usize {
+        self.lock().received.len()
+    }
+
     /// The next requests are answered so, one each; after them as `always` says.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.lock().script.extend(answers);

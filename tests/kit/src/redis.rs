@@ -55,6 +55,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Its process id; none after a kill.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(Guarded::pid)
+    }
+
     /// kill -9; the append-only file stays.
     pub fn kill(&mut self) {
         self.running = None;

@@ -1,8 +1,12 @@
-//! An S3 server in this process, over files: s3s-fs.
+//! An S3 server in this process, over files (s3s-fs with a LIST of our own) or, for load, in memory.
 //!
 //! It checks signatures, knows multipart, ranges, presigned URLs (path style) and put-if-absent. TCP_NODELAY is set
 //! on its sockets, else every GET stalls 40 ms. s3s-fs looks whether an object is there and then writes it, so that
 //! two put-if-absent at once would both succeed: conditional requests are let in one at a time.
+
+mod files;
+mod memory;
+mod page;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,7 +81,31 @@ impl S3 {
         std::fs::create_dir_all(root.join(bucket)).context("make the bucket's directory")?;
         let files = s3s_fs::FileSystem::new(root)
             .map_err(|error| anyhow::anyhow!("open {}: {error:?}", root.display()))?;
-        let mut builder = S3ServiceBuilder::new(files);
+        let files = files::Files {
+            files,
+            root: root.to_path_buf(),
+        };
+        let builder = S3ServiceBuilder::new(files);
+        Self::serve(root, addr, bucket, credentials, builder).await
+    }
+
+    /// A server that keeps its objects in memory, for as long as it runs: whole ones, no uploads in parts.
+    pub async fn start_in_memory(
+        addr: &str,
+        bucket: &str,
+        credentials: S3Credentials,
+    ) -> anyhow::Result<Self> {
+        let builder = S3ServiceBuilder::new(memory::Memory::new(bucket));
+        Self::serve(Path::new(""), addr, bucket, credentials, builder).await
+    }
+
+    async fn serve(
+        root: &Path,
+        addr: &str,
+        bucket: &str,
+        credentials: S3Credentials,
+        mut builder: S3ServiceBuilder,
+    ) -> anyhow::Result<Self> {
         builder.set_auth(SimpleAuth::from_single(
             credentials.access_key.clone(),
             credentials.secret_key.clone(),

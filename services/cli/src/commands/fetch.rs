@@ -6,8 +6,10 @@
 use crate::client::Client;
 use crate::commands::watch;
 use crate::error::CliError;
+use crate::look::Look;
 use crate::output::Output;
 use crate::render;
+use crate::table::{Kind, table};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use photofinish_contract::job::{Job, OutputRow, OutputStatus};
@@ -39,7 +41,12 @@ pub(crate) async fn fetch(
     dir: &Path,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let job = watch::read(&client.get(&["jobs", id], &[]).await?)?;
+    let value = client.get(&["jobs", id], &[]).await?;
+    if let Some(at) = value["outputs_deleted_at"].as_str() {
+        let why = format!("the outputs of {id} were deleted at {at}: submit the job anew");
+        return Err(CliError::NotMeant(why));
+    }
+    let job = watch::read(&value)?;
     std::fs::create_dir_all(dir).map_err(|source| CliError::File {
         path: dir.to_owned(),
         source,
@@ -65,7 +72,8 @@ pub(crate) async fn fetch(
         })
         .collect();
     let answer = json!({"id": id, "status": job.status, "files": files});
-    output.answer(&answer, |_| text(&fetched))?;
+    let look = output.look();
+    output.answer(&answer, |_| text(&fetched, look))?;
     if job.status.is_final() {
         return watch::ended(&job);
     }
@@ -73,6 +81,23 @@ pub(crate) async fn fetch(
         id: id.to_owned(),
         missing: rows.len() - stored.len(),
     })
+}
+
+/// Downloads, if there is a directory to download into, after a job was followed to its end. What there is of a job
+/// that failed is fetched, too: how it ended, the fetch says.
+pub(crate) async fn after(
+    client: &Client,
+    id: &str,
+    dir: Option<&Path>,
+    watched: Result<(), CliError>,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    match (dir, watched) {
+        (Some(dir), Ok(()) | Err(CliError::JobEnded { .. })) => {
+            fetch(client, id, dir, output).await
+        }
+        (_, watched) => watched,
+    }
 }
 
 async fn one(
@@ -101,7 +126,7 @@ async fn one(
         return Ok(fetched(true));
     }
     let mut url = row.url.clone();
-    let mut why = "no URL".to_owned();
+    let mut why = "it has no address: it may have been deleted".to_owned();
     for _try in 0..TRIES_MAX {
         if let Some(from) = url.take() {
             match pull(client, &from, &path, bytes, sha256, bar).await {
@@ -262,7 +287,7 @@ fn bar(output: &Output, bytes: u64) -> ProgressBar {
     ProgressBar::new(bytes).with_style(style)
 }
 
-fn text(fetched: &[Fetched]) -> String {
+fn text(fetched: &[Fetched], look: Look) -> String {
     let row = |one: &Fetched| {
         let how = if one.was_there {
             "was there"
@@ -275,10 +300,13 @@ fn text(fetched: &[Fetched]) -> String {
             how.to_owned(),
         ]
     };
-    render::table(
-        &["file", "size", ""],
-        &fetched.iter().map(row).collect::<Vec<_>>(),
-    )
+    let columns = [
+        ("file", Kind::Text),
+        ("size", Kind::Whole),
+        ("", Kind::Whole),
+    ];
+    let rows: Vec<Vec<String>> = fetched.iter().map(row).collect();
+    table(&columns, &rows, look)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `dispatcher.outcome`: attempts that are over.
 
 use crate::core::Core;
+use crate::ending::Leftovers;
 use crate::error::Error;
 use crate::parts::settled;
 use crate::planning::part_ready;
@@ -8,7 +9,7 @@ use crate::posting::ready_in;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::announcement::ItemError;
 use photofinish_contract::messages::{AttemptEnd, PartFinished, PartReady};
-use photofinish_model::part::{Command, Event, Outcome, Step};
+use photofinish_model::part::{Command, Event, Outcome, Phase, Step};
 use photofinish_model::{AttemptRef, Fault, ItemIndex, JobSnapshot, OnItemError, SlotName, Usage};
 use photofinish_objects::{ItemFault, PartRecord, RunDoc};
 use photofinish_runtime::error_chain;
@@ -35,6 +36,7 @@ impl Core {
     async fn part_finished(&self, finished: &PartFinished) -> Result<Disposition, Error> {
         let attempt = &finished.attempt;
         let (tenant, job_id, run) = (&attempt.tenant, &attempt.job, attempt.run);
+        self.count_for_tenant(attempt, self.usage(finished)).await;
         let doc = self.objects.run(tenant, job_id, run).await?;
         let job = self.load(tenant, job_id, run).await?;
         let (Some(doc), Some(job)) = (doc, job) else {
@@ -59,11 +61,12 @@ impl Core {
             self.learn(&doc, &job, finished).await;
         }
         let step = self.judge(&doc, &job, finished).await?;
+        let leftovers = leftovers(&doc, finished, &step);
         self.carry_out(&doc, &job, finished, step).await?;
         if let Some(job) = self.load(tenant, job_id, run).await?
             && job.run == run
         {
-            self.end_when_told(&job).await?;
+            self.end_when_told(&job, leftovers).await?;
         }
         Ok(Disposition::Ack)
     }
@@ -221,6 +224,18 @@ impl Core {
             .objects
             .put_part_record(&doc.tenant, &doc.job, &record)
             .await?)
+    }
+}
+
+/// What may be left in the bucket of a run whose last attempt has ended so: nothing, if it was the
+/// only one of the only part and its worker has pushed nothing.
+fn leftovers(doc: &RunDoc, finished: &PartFinished, step: &Step) -> Leftovers {
+    let only = doc.plan.len() == 1 && finished.attempt.attempt == 1 && step.next.attempt == 1;
+    let done = finished.end == AttemptEnd::Completed && step.next.phase == Phase::Done;
+    if only && done && finished.nothing_pushed {
+        Leftovers::None
+    } else {
+        Leftovers::Possible
     }
 }
 

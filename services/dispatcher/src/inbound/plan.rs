@@ -35,11 +35,11 @@ impl Core {
     }
 
     async fn on_accepted(&self, accepted: &JobAccepted) -> Result<Disposition, Error> {
-        if let Some(end) = self.objects.end(&accepted.tenant, &accepted.job, 1).await? {
+        let (doc, end) = self.plan_first_run(accepted).await?;
+        if let Some(end) = end {
             self.close_run(&end).await?;
             return Ok(Disposition::Ack);
         }
-        let doc = self.plan_first_run(accepted).await?;
         if doc.body_sha256 != accepted.body_sha256 {
             // Two bodies under one idempotency key, admitted while the record was lost.
             tracing::warn!(job = %doc.job, "another body came first under this key");

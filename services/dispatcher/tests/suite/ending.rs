@@ -1,11 +1,13 @@
 //! How runs end: by a person, by their deadline, before they began; and what is owed after a crash.
 
-use photofinish_contract::messages::{Command, JobAccepted, PlanMessage, RequestRef};
+use photofinish_contract::messages::{
+    Command, JobAccepted, PartSubmitted, PlanMessage, RequestRef,
+};
 use photofinish_jobstore::Key;
 use photofinish_kit::wait_for;
 use photofinish_model::part::{Part, Phase};
-use photofinish_model::{Code, JobStatus};
-use photofinish_objects::RunDoc;
+use photofinish_model::{Code, JobStatus, OutputSource};
+use photofinish_objects::{OutputMeta, RunDoc};
 
 use crate::house::{House, SOON, in_seconds, now};
 use crate::scripted::Report;
@@ -191,5 +193,60 @@ async fn an_open_run_that_cannot_be_read_keeps_no_other_from_being_known() -> an
         house.jobstore.job(&sound.job).await.ok()?
     })
     .await?;
+    Ok(())
+}
+
+/// Puts an output into the bucket that no record knows, and gives its key.
+async fn leave_behind(house: &House, watch: &PartSubmitted) -> anyhow::Result<String> {
+    let attempt = &watch.attempt;
+    let meta = OutputMeta {
+        tenant: attempt.tenant.clone(),
+        job: attempt.job.clone(),
+        run: attempt.run,
+        index: 0,
+        item: "left".to_owned(),
+        attempt: attempt.attempt,
+        sha256: "6b23c0d5f35d1b11f9b683f0b0a617355deb11277d91ae091d399c655b87940d".to_owned(),
+        bytes: 1,
+        duration_s: 1.0,
+        source: OutputSource::PulledInProgress,
+    };
+    let mut upload = house.objects.begin_output(meta);
+    upload.write(b"C".as_slice().into()).await?;
+    upload.finish().await?;
+    Ok(upload.key().to_owned())
+}
+
+/// The bucket is asked for leftovers unless there can be none: one attempt, which pushed nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn leftovers_are_looked_for_where_there_can_be_some() -> anyhow::Result<()> {
+    let house = House::with(&[("runpod.workers_max", "20")]).await?;
+    for (nothing_pushed, retried) in [(true, false), (false, false), (true, true)] {
+        let job = house.submit(1, 600).await?;
+        let mut watch = house.watch().await?;
+        if retried {
+            house.report(&watch, Report::lost("w1", &[])).await?;
+            watch = house.watch().await?;
+        }
+        let key = leave_behind(&house, &watch).await?;
+        house.store(&watch, &[0]).await?;
+        let report = Report {
+            nothing_pushed,
+            ..Report::completed("w1")
+        };
+        house.report(&watch, report).await?;
+        house.end(&job, 1).await?;
+        wait_for(SOON, "the run is closed", || async {
+            let open = house.objects.is_open(&house.tenant, &job, 1).await;
+            (!open.ok()?).then_some(())
+        })
+        .await?;
+        let looked = !house.objects.output_exists(&key).await?;
+        assert_eq!(
+            looked,
+            !nothing_pushed || retried,
+            "{nothing_pushed} {retried}"
+        );
+    }
     Ok(())
 }

@@ -35,12 +35,7 @@ async fn depth_is(house: &House, queue: WorkQueue, depth: u32) -> anyhow::Result
 async fn second_tenant(house: &House) -> anyhow::Result<Tenant> {
     let second: Tenant = "solo".parse()?;
     for (lane, tenant) in [(0, &house.tenant), (1, &second)] {
-        let record = TenantRecord {
-            tenant: tenant.clone(),
-            lane,
-            secret_sealed: String::new(),
-            created_at: now(),
-        };
+        let record = TenantRecord::new(tenant.clone(), lane, String::new(), now());
         house
             .objects
             .system_put("tenant", tenant.as_str(), None, &record)

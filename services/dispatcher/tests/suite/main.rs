@@ -9,6 +9,7 @@ mod fairness;
 #[expect(dead_code, reason = "shared with the suite of the fetcher")]
 mod house;
 mod isolation;
+mod pausing;
 mod planning;
 mod scripted;
 mod submitting;

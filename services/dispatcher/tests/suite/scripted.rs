@@ -15,6 +15,8 @@ pub struct Report {
     pub gpu_seconds: f64,
     pub worker: Option<String>,
     pub suspects: Vec<ItemIndex>,
+    /// Its worker said at last that it pushed nothing.
+    pub nothing_pushed: bool,
 }
 
 impl Report {
@@ -27,6 +29,7 @@ impl Report {
             gpu_seconds: 10.0,
             worker: Some(worker.to_owned()),
             suspects: suspects.to_vec(),
+            nothing_pushed: false,
         }
     }
 
@@ -89,6 +92,7 @@ impl House {
             items: watch.items.clone(),
             suspects: report.suspects,
             state: watch.state.clone(),
+            nothing_pushed: report.nothing_pushed,
         };
         let outgoing = Outgoing::json(Target::Pipeline(Route::PartFinished), &message)?;
         Ok(self.broker.publisher().publish(outgoing).await?)

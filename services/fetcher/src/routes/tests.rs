@@ -35,6 +35,7 @@ fn announcement(worker: &str, boot: &str, addresses: Vec<Address>) -> Announceme
         errors: Vec::new(),
         rendering: Vec::new(),
         spent: Spent::default(),
+        nothing_pushed: false,
     }
 }
 

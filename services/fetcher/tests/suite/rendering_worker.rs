@@ -228,6 +228,7 @@ pub fn announcement(
         errors: Vec::new(),
         rendering: Vec::new(),
         spent: Spent::default(),
+        nothing_pushed: true,
     }
 }
 

@@ -3,6 +3,9 @@
 //! A check is a function of its own that answers with [`Check`]s and never fails; a further
 //! dependency is one more of them in [`diagnose`].
 
+mod servers;
+
+use super::Routes;
 use crate::auth::AsOperator;
 use crate::core::Ingest;
 use axum::Json;
@@ -11,6 +14,7 @@ use photofinish_contract::doctor::{Check, Diagnosis, State as Stands};
 use photofinish_objects::{Lifecycle, ObjectsError};
 use photofinish_runtime::error_chain;
 use std::sync::Arc;
+use utoipa_axum::routes;
 
 /// Advice for a bucket without a rule for uploads.
 const ABORT_ADVICE: &str =
@@ -18,11 +22,14 @@ const ABORT_ADVICE: &str =
 /// The same for what workers push.
 const EXPIRE_ADVICE: &str = "Give the bucket a lifecycle rule Expiration after 2 days over";
 
-/// `GET /v1/admin/doctor`
-pub(super) async fn show(
-    State(ingest): State<Arc<Ingest>>,
-    AsOperator: AsOperator,
-) -> Json<Diagnosis> {
+pub(super) fn routes() -> Routes {
+    Routes::default().routes(routes!(doctor))
+}
+
+/// What is amiss with what the deployment stands on, and what to do.
+#[utoipa::path(get, path = "/v1/admin/doctor", tag = "admin",
+    responses((status = 200, body = Diagnosis, description = "Everything that was looked at")))]
+async fn doctor(State(ingest): State<Arc<Ingest>>, _operator: AsOperator) -> Json<Diagnosis> {
     Json(diagnose(&ingest).await)
 }
 
@@ -33,6 +40,9 @@ async fn diagnose(ingest: &Ingest) -> Diagnosis {
         checks.push(presigned_urls(ingest).await);
         checks.extend(lifecycle(ingest).await);
     }
+    checks.extend(servers::broker(ingest).await);
+    checks.extend(servers::redis(ingest).await);
+    checks.extend(servers::runpod(ingest).await);
     Diagnosis { checks }
 }
 

@@ -3,6 +3,7 @@
 //! The token names one attempt and is never logged. A signal may be lost: the fetcher's poll finds what it said. The
 //! answer names the items that still count; what is unknown counts.
 
+use super::Routes;
 use crate::core::Ingest;
 use crate::error::{Error, Refusal};
 use crate::problems::{JsonBody, Path};
@@ -11,6 +12,7 @@ use axum::extract::State;
 use photofinish_broker::{Outgoing, Target};
 use photofinish_contract::announcement::{Announcement, Wanted};
 use photofinish_contract::messages::{Heard, Signal};
+use photofinish_contract::problem::Problem;
 use photofinish_contract::request::ITEMS_MAX;
 use photofinish_contract::token::Purpose;
 use photofinish_jobstore::Wanted as Known;
@@ -19,12 +21,24 @@ use photofinish_model::{AttemptRef, Code, ItemIndex};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa_axum::routes;
 
 /// A worker waits for the answer: a signal that takes longer is lost.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `POST /hooks/runpod/{token}`
-pub(super) async fn runpod(
+pub(super) fn routes() -> Routes {
+    Routes::default().routes(routes!(runpod))
+}
+
+/// What a worker or RunPod says of an attempt; the token names it and is the only credential.
+#[utoipa::path(post, path = "/hooks/runpod/{token}", tag = "hooks",
+    params(("token" = String, Path, description = "As it was given to the worker")),
+    request_body(content = Object, description = "The worker's announcement, or RunPod's status object"),
+    responses(
+        (status = 200, body = Wanted, description = "The items that still count"),
+        (status = 401, body = Problem, description = "The address is not one that we gave out"),
+        (status = 403, body = Problem, description = "The announcement is of another attempt")))]
+async fn runpod(
     State(ingest): State<Arc<Ingest>>,
     Path(token): Path<String>,
     JsonBody(body): JsonBody,

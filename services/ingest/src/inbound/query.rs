@@ -1,15 +1,66 @@
-//! Query strings: each parameter known, each fault named.
+//! Query strings: each parameter known, each fault named; pages and their cursors.
+//!
+//! A cursor is opaque to clients: base64 of where the next page begins. One that we did not give out is refused.
 
 use crate::error::Refusal;
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use photofinish_contract::problem::{Problem, ProblemError};
 use photofinish_model::Code;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 /// Rows of a page when nothing else is said.
 const LIMIT: usize = 50;
 /// Rows of a page at most.
 const LIMIT_MAX: usize = 200;
+
+/// A page of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The rows.
+    pub(super) data: Vec<T>,
+    /// Where the next page begins; null after the last one.
+    #[schema(required = true)]
+    pub(super) next_cursor: Option<String>,
+}
+
+/// The parameters of every call that answers with a page.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes the parameters, which `Params` reads")]
+pub(super) struct PageParams {
+    /// Rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// As `next_cursor` of the page before gave it.
+    cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The cursor of a place.
+    pub(super) fn cursor(place: &str) -> String {
+        URL_SAFE_NO_PAD.encode(place)
+    }
+
+    /// The page of rows that are all at hand, in the order of their keys (ascending, each once), after the key `after`.
+    pub(super) fn cut(rows: Vec<(String, T)>, limit: usize, after: Option<&str>) -> Self {
+        let mut rows = rows
+            .into_iter()
+            .skip_while(|(key, _)| after.is_some_and(|after| key.as_str() <= after))
+            .peekable();
+        let (mut data, mut last) = (Vec::new(), None);
+        for (key, row) in rows.by_ref().take(limit) {
+            data.push(row);
+            last = Some(key);
+        }
+        let more = rows.peek().is_some();
+        let next_cursor = last.filter(|_| more).map(|key| Self::cursor(&key));
+        Self { data, next_cursor }
+    }
+}
 
 /// The parameters of a call; those that were read are taken out.
 #[derive(Debug, Default)]
@@ -84,6 +135,26 @@ impl Params {
             .unwrap_or(LIMIT)
     }
 
+    /// Where the page begins, as it stands in the cursor.
+    pub(super) fn cursor(&mut self) -> Option<String> {
+        self.read("cursor", "as `next_cursor` gave it", |text| {
+            String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+        })
+    }
+
+    /// Where the page begins in a list that never changes its order.
+    pub(super) fn place(&mut self) -> usize {
+        let place = self.cursor().map(|text| text.parse());
+        if let Some(Err(_)) = place {
+            self.fault(
+                "cursor",
+                Code::NotAllowed,
+                "must be as `next_cursor` gave it".to_owned(),
+            );
+        }
+        place.and_then(Result::ok).unwrap_or(0)
+    }
+
     /// Every parameter that begins so, without its beginning.
     pub(super) fn all_under(&mut self, prefix: &str) -> Vec<(String, String)> {
         let left = std::mem::take(&mut self.left);
@@ -116,6 +187,6 @@ impl Params {
             return Ok(());
         }
         let problem = Problem::new(422, Code::InvalidRequest, "`errors` names each parameter");
-        Err(Refusal::Problem(problem.with_errors(self.errors)))
+        Err(problem.with_errors(self.errors).into())
     }
 }

@@ -1,17 +1,19 @@
 //! The queue `ingest.submissions`: `job.submit` and `job.cancel` by AMQP.
 //!
-//! A message is acknowledged when its job is admitted, or when it lies in `photofinish.rejected` with the reason.
-//! When a dependency is away, or too many jobs are in flight, it waits in a retry tier.
+//! Guarantee: a message is acknowledged when its job is admitted and its sender was answered, or when it lies in
+//! `photofinish.rejected` with the reason. When a dependency is away, too many jobs are in flight, or the tenant sends
+//! faster than it may, it waits in a retry tier and takes nobody's place meanwhile.
 
 use super::jobs::count;
 use crate::admission::Admitted;
 use crate::core::Ingest;
 use crate::error::{Error, Refusal};
-use crate::problems::decode;
+use crate::problems::{decode, is_json};
+use crate::quotas::Door;
 use photofinish_broker::{
-    Disposition, Incoming, Outgoing, REJECTED_CODE, REJECTED_DETAIL, Target, is_ours,
+    Disposition, FIRST_KEY, Incoming, Outgoing, REJECTED_CODE, REJECTED_DETAIL, TENANT, Target,
+    is_ours,
 };
-use photofinish_contract::job::Job;
 use photofinish_contract::problem::Problem;
 use photofinish_model::{Code, JobSnapshot, Tenant};
 use serde::Serialize;
@@ -25,13 +27,28 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
 ];
+/// On a submission that has waited for its place in the tenant's rate.
+const PACED: &str = "x-photofinish-paced";
 /// Bytes of `x-rejected-detail` at most.
 const DETAIL_BYTES_MAX: usize = 1000;
+
+/// Encodings that leave the bytes as they are.
+const PLAIN_ENCODINGS: [&str; 5] = ["", "identity", "utf-8", "utf8", "us-ascii"];
 
 /// What a message came to.
 enum Answer {
     Accepted(JobSnapshot),
     Cancelling(JobSnapshot),
+}
+
+impl Answer {
+    /// The property `type` of the reply, and the job.
+    fn parts(&self) -> (&'static str, &JobSnapshot) {
+        match self {
+            Self::Accepted(job) => ("job.accepted", job),
+            Self::Cancelling(job) => ("job.cancelling", job),
+        }
+    }
 }
 
 impl Ingest {
@@ -43,18 +60,14 @@ impl Ingest {
                 .min(WAITS.len() - 1)],
         );
         let told = match self.handle(&incoming).await {
-            Ok(Answer::Accepted(job)) => {
-                self.reply(&incoming, "job.accepted", &self.short(&job))
-                    .await
-            }
-            Ok(Answer::Cancelling(job)) => {
-                self.reply(&incoming, "job.cancelling", &self.short(&job))
-                    .await
-            }
+            Ok(answer) => self.tell(&incoming, &answer).await,
             Err(Refusal::Problem(problem)) if is_for_later(&problem) => return again,
+            Err(Refusal::Over(over)) if over.code == Code::RateLimited => {
+                return snoozed(over.retry_after);
+            }
             Err(Refusal::Problem(problem)) => self.reject(&incoming, &problem).await,
             Err(Refusal::Fault(error)) if error.is_transient() => Err(error),
-            Err(refusal @ Refusal::Fault(_)) => {
+            Err(refusal @ (Refusal::Over(_) | Refusal::Fault(_))) => {
                 self.reject(&incoming, &refusal.into_problem()).await
             }
         };
@@ -78,15 +91,18 @@ impl Ingest {
         }
         match incoming.routing_key.as_str() {
             "job.submit" => {
-                let body = decode(&incoming.body)?;
-                let key = incoming.message_id.as_deref();
+                if incoming.header(PACED).is_none() {
+                    self.pace(&tenant, Door::Amqp).await?;
+                }
+                let body = body_of(incoming)?;
+                let key = key_of(incoming)?;
                 let admitted = self.admit(&tenant, key, &body).await;
                 count("amqp", &admitted);
                 let (Admitted::New(job) | Admitted::Before(job)) = admitted?;
                 Ok(Answer::Accepted(job))
             }
             "job.cancel" => {
-                let id = cancelled_id(&decode(&incoming.body)?)?;
+                let id = cancelled_id(&body_of(incoming)?)?;
                 Ok(Answer::Cancelling(self.cancel(&tenant, &id).await?))
             }
             other => {
@@ -119,8 +135,13 @@ impl Ingest {
         }
     }
 
-    fn short(&self, job: &JobSnapshot) -> Job {
-        Job::without_outputs(job, self.view_settings())
+    /// Tells whoever waits for it what the message came to: the job, as HTTP answers it.
+    async fn tell(&self, incoming: &Incoming, answer: &Answer) -> Result<(), Error> {
+        if incoming.reply_to.is_none() {
+            return Ok(());
+        }
+        let (kind, job) = answer.parts();
+        self.reply(incoming, kind, &self.view(job).await?).await
     }
 
     /// Answers, if somebody waits for it. That his queue is gone is no fault.
@@ -159,9 +180,10 @@ impl Ingest {
         let mut outgoing = Outgoing::new(Target::Rejected, incoming.body.clone())
             .header(REJECTED_CODE, problem.code.as_str())
             .header(REJECTED_DETAIL, &detail(problem))
+            .header(FIRST_KEY, &incoming.routing_key)
             .correlation_id(incoming.correlation_id.clone());
         if let Some(user) = incoming.submitter() {
-            outgoing = outgoing.header("x-photofinish-tenant", user);
+            outgoing = outgoing.header(TENANT, user);
         }
         if let Some(id) = &incoming.message_id {
             outgoing = outgoing.message_id(id);
@@ -176,9 +198,44 @@ impl Ingest {
     }
 }
 
-/// Over a rate a submission is delayed, not refused.
+/// Over a rate a submission takes its place in time, and is taken when it comes up again: it spends no attempt, and
+/// none that came later passes it by.
+fn snoozed(wait: Duration) -> Disposition {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    Disposition::Snooze {
+        wait: Duration::from_secs(whole),
+        mark: Some(PACED),
+    }
+}
+
+/// What is away or too much at the moment may be there later.
 fn is_for_later(problem: &Problem) -> bool {
-    problem.code == Code::TooManyJobs || problem.code == Code::Unavailable
+    [Code::TooManyJobs, Code::Unavailable].contains(&problem.code)
+}
+
+/// The body as a JSON value, as HTTP takes it: a type or an encoding that is named must be the right one.
+fn body_of(incoming: &Incoming) -> Result<Value, Refusal> {
+    let wrong = |detail: &str| Err(Refusal::new(415, Code::WrongType, detail));
+    let content_type = incoming.content_type.as_deref();
+    if content_type.is_some_and(|kind| !kind.is_empty() && !is_json(kind)) {
+        return wrong("send the body with content_type application/json");
+    }
+    let encoding = incoming.content_encoding.as_deref().unwrap_or_default();
+    if !PLAIN_ENCODINGS.contains(&encoding.to_ascii_lowercase().as_str()) {
+        return wrong("send the body as it is, without a content_encoding");
+    }
+    decode(&incoming.body)
+}
+
+/// The idempotency key.
+fn key_of(incoming: &Incoming) -> Result<Option<&str>, Refusal> {
+    match incoming.message_id.as_deref() {
+        Some(id) if Incoming::is_garbled(id) => {
+            let detail = "message_id is the idempotency key: send UTF-8 text";
+            Err(Refusal::new(422, Code::InvalidIdempotencyKey, detail))
+        }
+        id => Ok(id),
+    }
 }
 
 fn cancelled_id(body: &Value) -> Result<String, Refusal> {

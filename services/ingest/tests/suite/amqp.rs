@@ -1,7 +1,9 @@
 //! Submissions over AMQP.
 
 use crate::house::{House, job};
+use crate::table::REPLIES;
 use photofinish_contract::messages::{Command, PlanMessage};
+use photofinish_kit::stranger::{Properties, Stranger};
 use photofinish_model::JobId;
 use serde_json::{Value, json};
 
@@ -24,6 +26,8 @@ async fn a_submission_is_admitted_once_and_answered() {
         let reply = house.next_in("my.replies").await;
         assert_eq!(reply["properties"]["type"], "job.accepted");
         assert_eq!(reply["properties"]["correlation_id"], "c-1");
+        let outputs = body_of(&reply)["outputs"].as_array().map(Vec::len);
+        assert_eq!(outputs, Some(2), "the whole job, as over HTTP");
         ids.push(body_of(&reply)["id"].clone());
     }
     let expected = JobId::derived(&house.tenant, "order-17");
@@ -134,4 +138,70 @@ async fn a_user_without_a_tenant_is_refused_and_the_default_tenant_is_made() {
         unreachable!("no job")
     };
     assert_eq!(told.tenant.as_str(), "house");
+}
+
+/// content_type, content_encoding, message_id, and what it comes to (no code: a job).
+type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], Option<&'a str>);
+
+#[tokio::test]
+async fn properties_are_read_as_the_contract_says() {
+    let house = House::open().await;
+    house.amqp_user(house.tenant.as_str()).await;
+    house.make_queue(REPLIES).await;
+    house.broker.wait_ready().await;
+    let url = house.rabbit.url_as(house.tenant.as_str(), "secret");
+    let mut stranger = Stranger::connect(&url).await.unwrap();
+    let (wrong, invalid) = (Some("wrong_type"), Some("invalid_idempotency_key"));
+    let long = [b'k'; 255];
+    let cases: [Case<'_>; 12] = [
+        (b"application/json", b"", b"k-1", None),
+        (b"", b"", b"k-2", None),
+        (b"Application/JSON; charset=utf-8", b"utf-8", b"k-3", None),
+        (b"application/vnd.acme+json", b"identity", b"k-4", None),
+        (b"text/plain", b"", b"k-5", wrong),
+        (b"application/octet-stream", b"", b"k-6", wrong),
+        (b"\xff", b"", b"k-7", wrong),
+        (b"application/json", b"gzip", b"k-8", wrong),
+        (b"application/json", b"", &long, None),
+        (b"application/json", b"", b"", invalid),
+        (b"application/json", b"", b"\xff\xfe", invalid),
+        (b"application/json", b"", "schlüssel 17".as_bytes(), None),
+    ];
+    for (number, (content_type, encoding, id, _)) in cases.iter().enumerate() {
+        let properties = Properties {
+            content_type: Some(content_type.to_vec()),
+            content_encoding: Some(encoding.to_vec()),
+            message_id: Some(id.to_vec()),
+            correlation_id: Some(number.to_string().into_bytes()),
+            reply_to: Some(REPLIES.into()),
+            user_id: Some(house.tenant.as_str().into()),
+            ..Properties::default()
+        };
+        let body = job(1).to_string();
+        stranger
+            .publish(
+                "photofinish.jobs",
+                b"job.submit",
+                &properties,
+                body.as_bytes(),
+            )
+            .await
+            .unwrap();
+    }
+    stranger.flush().await.unwrap();
+    let replies = house.all_in(REPLIES, cases.len()).await;
+    for (number, (content_type, _, id, code)) in cases.iter().enumerate() {
+        let reply = body_of(&replies[&number.to_string()]);
+        let told = reply["code"].as_str();
+        assert_eq!(told, *code, "{} {reply}", content_type.escape_ascii());
+        if code.is_none() {
+            let job = JobId::derived(&house.tenant, std::str::from_utf8(id).unwrap());
+            assert_eq!(reply["id"], job.as_str());
+        }
+    }
+    // Whoever takes one up again must know what it was.
+    let refused = house.next_in("photofinish.rejected").await;
+    let headers = &refused["properties"]["headers"];
+    assert_eq!(headers["x-first-routing-key"], "job.submit");
+    assert_eq!(headers["x-photofinish-tenant"], house.tenant.as_str());
 }

@@ -5,8 +5,9 @@ use photofinish_contract::doctor::{Diagnosis, State};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_is_told_how_the_bucket_stands() {
+async fn the_operator_is_told_how_everything_stands() {
     let house = House::open().await;
+    house.broker.wait_ready().await;
     let path = "/v1/admin/doctor";
     let (status, _) = house.get(path).await;
     assert_eq!(status, 403, "not for tenants");
@@ -26,7 +27,19 @@ async fn the_operator_is_told_how_the_bucket_stands() {
         ("lifecycle_uploads", State::Unknown),
         ("lifecycle_rescue", State::Unknown),
     ];
-    assert_eq!(stands, expected, "{diagnosis:?}");
+    assert_eq!(stands[..4], expected, "{diagnosis:?}");
+    let servers = [
+        "broker",
+        "broker_version",
+        "broker_alarms",
+        "redis",
+        "redis_eviction",
+    ];
+    for name in servers {
+        assert!(stands.contains(&(name, State::Ok)), "{name}: {diagnosis:?}");
+    }
+    // No dispatcher runs here.
+    assert_eq!(stands.last(), Some(&("runpod", State::Unknown)));
     assert!(!diagnosis.is_wrong());
     let advised = diagnosis.checks.iter().all(|check| {
         let well = check.state == State::Ok;

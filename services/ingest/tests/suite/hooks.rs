@@ -35,6 +35,7 @@ fn announcement(attempt: &AttemptRef) -> Announcement {
         errors: Vec::new(),
         rendering: Vec::new(),
         spent: Spent::default(),
+        nothing_pushed: false,
     }
 }
 

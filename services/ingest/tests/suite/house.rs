@@ -57,6 +57,7 @@ impl House {
             ("links.public_url", "https://photofinish.example/"),
             ("auth.operator_key", OPERATOR),
             ("broker.url", amqp.as_str()),
+            ("broker.management_url", rabbit.api()),
             ("broker.lanes", "2"),
             ("redis.url", redis_url),
             ("redis.prefix", prefix),
@@ -121,6 +122,16 @@ impl House {
         let key = self.admin(&keys, json!({})).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&made["webhook_secret"]), text(&key["key"]))
+    }
+
+    /// Begins the end of ingest.
+    pub(crate) fn stop(&self) {
+        self.ingest.shutdown.stop();
+    }
+
+    /// Where ingest listens.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
     }
 
     async fn admin(&self, path: &str, body: Value) -> Value {

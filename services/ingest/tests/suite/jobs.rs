@@ -16,7 +16,7 @@ use photofinish_objects::{OutputMeta, RunDoc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-fn accepted(message: PlanMessage) -> JobAccepted {
+pub(crate) fn accepted(message: PlanMessage) -> JobAccepted {
     match message {
         PlanMessage::JobAccepted(accepted) => accepted,
         PlanMessage::JobCommand(command) => unreachable!("{command:?}"),
@@ -65,7 +65,7 @@ async fn a_job_is_admitted_announced_and_shown() {
     let (_, none) = house.get("/v1/jobs?operation=caption").await;
     assert_eq!(none, json!({"data": [], "next_cursor": null}));
     let (_, page) = house
-        .get(&format!("/v1/jobs/{id}/outputs?limit=25&cursor=50"))
+        .get(&format!("/v1/jobs/{id}/outputs?limit=25&cursor=NTA"))
         .await;
     assert_eq!(page["data"].as_array().unwrap().len(), 10);
     assert_eq!(
@@ -135,7 +135,7 @@ async fn a_large_request_lies_in_the_bucket_under_its_hash() {
     assert_eq!(stored, Some(parse(&job(1000)).unwrap()));
 }
 
-fn run_doc(house: &House, told: &JobAccepted, body: &Value) -> RunDoc {
+pub(crate) fn run_doc(house: &House, told: &JobAccepted, body: &Value) -> RunDoc {
     let request = parse(body).unwrap();
     let items = (0..request.item_ids().len() as u16).collect();
     RunDoc {
@@ -173,7 +173,7 @@ async fn stored(house: &House, job: &JobId, index: u16) -> StoredOutput {
 }
 
 /// A job that has ended with its first item stored and its second failed.
-async fn half_done(house: &House) -> JobSnapshot {
+pub(crate) async fn half_done(house: &House) -> JobSnapshot {
     house.submit(None, &job(2)).await;
     let told = accepted(house.planned().await.0);
     let doc = house
@@ -183,6 +183,8 @@ async fn half_done(house: &House) -> JobSnapshot {
         .unwrap();
     let mut end = doc.initial_snapshot();
     end.status = JobStatus::Failed;
+    end.started_at = Some(told.accepted_at);
+    end.finished_at = Some(told.accepted_at);
     end.items[0].state = ItemState::Stored(stored(house, &told.job, 0).await);
     end.items[1].state = ItemState::Failed(Fault::new(Code::NotAnImage, "send a picture"));
     house.objects.put_end(&end).await.unwrap();
@@ -306,7 +308,7 @@ async fn an_emptied_redis_is_filled_again_by_reading() {
 }
 
 /// FLUSHALL over a plain socket: only the job store may use a client of Redis.
-async fn redis_flush(url: &str) -> Option<()> {
+pub(crate) async fn redis_flush(url: &str) -> Option<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let address = url.trim_start_matches("redis://");
     let mut socket = tokio::net::TcpStream::connect(address).await.ok()?;

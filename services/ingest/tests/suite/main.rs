@@ -4,9 +4,19 @@
 mod house;
 
 mod amqp;
+mod anything;
 mod doctor;
+mod edge;
 mod estimates;
 mod hooks;
+mod isolation;
 mod jobs;
+mod limits;
+mod outputs;
 mod records;
 mod refusals;
+mod secrets;
+mod streams;
+mod table;
+mod tenants;
+mod webhooks;

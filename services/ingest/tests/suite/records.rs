@@ -3,7 +3,7 @@
 use crate::house::{House, KEY, OPERATOR, ask};
 use jiff::Timestamp;
 use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{JobEvent, Receiver};
+use photofinish_contract::messages::{AnyEvent, JobEvent, Receiver};
 use photofinish_jobstore::DeliveryRecord;
 use photofinish_kit::Method;
 use photofinish_model::JobId;
@@ -164,7 +164,7 @@ async fn deliveries_are_listed_to_their_tenant_alone() {
     let record = DeliveryRecord {
         id: "dlv_1".to_owned(),
         event_id: "evt_1".to_owned(),
-        event: JobEvent {
+        event: AnyEvent::Job(JobEvent {
             job: JobId::from_random(1),
             tenant: house.tenant.clone(),
             run: 1,
@@ -172,7 +172,7 @@ async fn deliveries_are_listed_to_their_tenant_alone() {
             sequence: 1,
             at,
             changed: Vec::new(),
-        },
+        }),
         receiver: Receiver::Endpoint {
             id: "whe_1".to_owned(),
         },

@@ -2,18 +2,27 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use photofinish_broker::{Disposition, Incoming};
-use photofinish_contract::messages::{DeliveryDue, Receiver};
+use photofinish_contract::messages::DeliveryDue;
 use photofinish_jobstore::{
-    AttemptLog, DeliveryRecord, DeliveryView, JobStoreError, Recorded, Turn,
+    AttemptLog, Begun, DeliveryRecord, DeliveryView, JobStoreError, Receipt, Recorded, Turn,
 };
-use photofinish_model::delivery::{Answer, DeliveryStatus, JITTER, Next, SCHEDULE, after};
+use photofinish_model::delivery::{Answer, DeliveryStatus, Next, after, spent};
+use photofinish_model::webhook::Call;
 use std::time::Duration;
 use uuid::Uuid;
 
 use crate::sender::Tried;
-use crate::views::event_id;
+
+/// A try by its place: among all tries of the delivery, and in its round.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    number: u16,
+    in_round: u16,
+    /// Since the round began.
+    age: Duration,
+}
 
 impl Notifier {
     /// Handles one message of the queue.
@@ -28,28 +37,20 @@ impl Notifier {
             }
         };
         let _alone = self.in_hand.take(&due.delivery).await;
-        if self.is_old_copy(&due.delivery, &incoming).await {
-            return Disposition::Ack;
-        }
-        let known = self.known(&due).await;
-        let (status, tries) = match &known {
-            Some(view) => (
-                view.status,
-                view.attempts.last().map_or(0, |attempt| attempt.number),
-            ),
-            // Redis is away or was emptied: the message itself has counted along.
-            None => (
-                DeliveryStatus::Pending,
-                tries_of(&due, &incoming, self.clock.now()),
-            ),
+        let known = match self.begin(&due, &incoming).await {
+            Begun::Pass(known) => known,
+            Begun::Drop => {
+                metrics::counter!("photofinish_notifier_copies_dropped_total").increment(1);
+                return Disposition::Ack;
+            }
         };
-        match status {
-            DeliveryStatus::Delivered | DeliveryStatus::Failed => return Disposition::Ack,
-            DeliveryStatus::Pending => {}
+        match known.as_ref().map(|view| view.status) {
+            Some(DeliveryStatus::Delivered | DeliveryStatus::Failed) => return Disposition::Ack,
+            Some(DeliveryStatus::Pending) | None => {}
         }
-        let number = tries.saturating_add(1);
-        match self.attempt(&due, number).await {
-            Ok(tried) => self.conclude(&due, number, tried).await,
+        let place = place(&due, &incoming, known.as_deref(), self.clock.now());
+        match self.attempt(&due, place.number).await {
+            Ok(tried) => self.conclude(&due, place, tried).await,
             Err(error) if error.gives_up(incoming.attempt) => {
                 tracing::error!(
                     delivery = due.delivery,
@@ -57,7 +58,7 @@ impl Notifier {
                     "given up"
                 );
                 let why = "it could not be prepared".to_owned();
-                self.conclude(&due, number, Tried::refused(self.clock.now(), why))
+                self.conclude(&due, place, Tried::refused(self.clock.now(), why))
                     .await
             }
             Err(error) => {
@@ -72,22 +73,27 @@ impl Notifier {
     }
 
     /// Decides what follows, notes the try, and settles.
-    async fn conclude(&self, due: &DeliveryDue, number: u16, tried: Tried) -> Disposition {
+    async fn conclude(&self, due: &DeliveryDue, place: Place, tried: Tried) -> Disposition {
         let jitter = self.clock.jitter();
-        let next = after(DeliveryStatus::Pending, number, tried.answer, jitter);
-        if let (Next::Disable, Receiver::Endpoint { id }) = (next, &due.receiver) {
+        let Place { in_round, age, .. } = place;
+        let next = after(DeliveryStatus::Pending, in_round, age, tried.answer, jitter);
+        if let Some(endpoint) = &tried.called {
+            let call = match next {
+                Next::Delivered => Call::Good,
+                Next::Disable => Call::Gone,
+                Next::RetryIn(_) | Next::GiveUp => Call::Bad,
+            };
             // First, so that a crash in between asks the receiver once more instead of forgetting it.
-            if let Err(error) = self.disable(&due.event.tenant, id).await {
+            if let Err(error) = self.note_call(endpoint, call).await {
                 tracing::warn!(
-                    endpoint = id,
+                    endpoint = endpoint.id,
                     error = photofinish_runtime::error_chain(&error),
-                    "disable an endpoint"
+                    "have an endpoint disabled"
                 );
                 return Error::again();
             }
-            tracing::info!(endpoint = id, tenant = %due.event.tenant, "disabled: it answered 410");
         }
-        self.note(due, number, tried, next.status()).await;
+        self.note(due, place.number, tried, next.status()).await;
         match next {
             Next::Delivered | Next::GiveUp | Next::Disable => Disposition::Ack,
             Next::RetryIn(pause) => Disposition::RetryLater(pause),
@@ -109,8 +115,8 @@ impl Notifier {
         };
         tracing::info!(
             delivery = due.delivery,
-            job = %due.event.job,
-            event = due.event.event.as_str(),
+            job = due.event.job().map(photofinish_model::JobId::as_str),
+            event = due.event.kind().as_str(),
             number,
             outcome,
             status_code = log.status_code,
@@ -120,7 +126,7 @@ impl Notifier {
         let noted = async {
             match self
                 .jobstore
-                .delivery_attempt(&due.delivery, &log, status)
+                .delivery_attempt(&due.delivery, &log, status, due.replay)
                 .await?
             {
                 Recorded::Recorded => return Ok(()),
@@ -132,7 +138,7 @@ impl Notifier {
                 .await?;
             match self
                 .jobstore
-                .delivery_attempt(&due.delivery, &log, status)
+                .delivery_attempt(&due.delivery, &log, status, due.replay)
                 .await?
             {
                 Recorded::Recorded | Recorded::Missing => Ok::<(), JobStoreError>(()),
@@ -151,7 +157,7 @@ impl Notifier {
     fn record(&self, due: &DeliveryDue) -> DeliveryRecord {
         DeliveryRecord {
             id: due.delivery.clone(),
-            event_id: event_id(&due.event),
+            event_id: due.event.id(),
             event: due.event.clone(),
             receiver: due.receiver.clone(),
             created_at: self.clock.now(),
@@ -184,53 +190,53 @@ impl Notifier {
         }
     }
 
-    async fn known(&self, due: &DeliveryDue) -> Option<DeliveryView> {
-        self.jobstore
-            .delivery(&due.delivery)
-            .await
-            .unwrap_or_else(|error| {
-                tracing::warn!(
-                    delivery = due.delivery,
-                    error = photofinish_runtime::error_chain(&error),
-                    "read a delivery"
-                );
-                None
-            })
+    /// One receipt of a delivery; with Redis away it passes, and nothing is known of it.
+    async fn begin(&self, due: &DeliveryDue, incoming: &Incoming) -> Begun {
+        let (turn, id) = incoming
+            .turn
+            .map_or((0, Uuid::nil()), |turn| (turn.turn, turn.turn_id));
+        let receipt = Receipt {
+            turn,
+            turn_id: &id.to_string(),
+            replay: due.replay,
+        };
+        let begun = self.jobstore.delivery_begin(&due.delivery, receipt).await;
+        begun.unwrap_or_else(|error| {
+            tracing::warn!(
+                delivery = due.delivery,
+                error = photofinish_runtime::error_chain(&error),
+                "read a delivery"
+            );
+            Begun::Pass(None)
+        })
     }
 }
 
-fn tries_of(due: &DeliveryDue, incoming: &Incoming, now: Timestamp) -> u16 {
-    let rounds = u16::try_from(incoming.attempt).unwrap_or(u16::MAX);
-    tries_within(due.tries.max(rounds), now.duration_since(due.event.at))
-}
-
-/// How many of the rounds that a message has counted were tries. Those count as well in which the bucket was away and
-/// the receiver never asked; so no more tries are believed than the schedule has room for since the event.
-fn tries_within(counted: u16, age: SignedDuration) -> u16 {
+fn place(
+    due: &DeliveryDue,
+    incoming: &Incoming,
+    known: Option<&DeliveryView>,
+    now: Timestamp,
+) -> Place {
+    let began = due.replay.or(known.map(|view| view.record.created_at));
+    let age = now.duration_since(began.unwrap_or(due.event.at()));
     let age = Duration::try_from(age).unwrap_or_default();
-    let pauses = SCHEDULE.iter().scan(Duration::ZERO, |sum, pause| {
-        *sum += pause.mul_f64(1.0 - JITTER);
-        Some(*sum)
-    });
-    let possible = 1 + pauses.filter(|since| *since <= age).count();
-    counted.min(u16::try_from(possible).unwrap_or(u16::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_in_which_nobody_was_asked_do_not_use_up_the_schedule() {
-        let age = SignedDuration::from_secs;
-        // Ten minutes of a bucket that is away, every two seconds.
-        assert_eq!(tries_within(300, age(600)), 3);
-        assert_eq!(tries_within(300, age(0)), 1);
-        assert_eq!(tries_within(300, age(-5)), 1);
-        // What the message has counted is never exceeded.
-        assert_eq!(tries_within(0, age(600)), 0);
-        assert_eq!(tries_within(4, age(90_000)), 4);
-        // After the whole schedule it is given up all the same.
-        assert_eq!(tries_within(300, age(76 * 3600)), 10);
+    let Some(view) = known else {
+        // Redis is away or was emptied: the message itself has counted along. It has counted those rounds as well in
+        // which the bucket was away and the receiver never asked.
+        let counted = u16::try_from(incoming.attempt).unwrap_or(u16::MAX);
+        let number = spent(due.tries.max(counted), age).saturating_add(1);
+        return Place {
+            number,
+            in_round: number,
+            age,
+        };
+    };
+    let last = view.attempts.last().map_or(0, |attempt| attempt.number);
+    let number = last.saturating_add(1);
+    Place {
+        number,
+        in_round: number.saturating_sub(view.before_round),
+        age,
     }
 }

@@ -2,25 +2,25 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
-use crate::gate::Pace;
-use crate::receivers;
-use crate::views::event_id;
-use photofinish_broker::{Disposition, Incoming, Outgoing, Route, Target};
+use crate::gate::{Pace, WAIT_MIN};
+use photofinish_broker::{Disposition, Incoming, Outgoing, Target};
 use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{DeliveryDue, JobEvent, Receiver};
-use photofinish_jobstore::DeliveryRecord;
+use photofinish_contract::messages::{AnyEvent, JobEvent, NotifierMessage};
+use photofinish_contract::telling;
+use photofinish_jobstore::Logged;
 use photofinish_model::JobSnapshot;
-use photofinish_model::delivery::DeliveryStatus;
-use photofinish_model::sequence::delivery_id;
 use std::time::Instant;
 
-const CLOUD_EVENT: &str = "application/cloudevents+json";
+pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
 
 impl Notifier {
     /// Handles one message of the queue.
     pub(crate) async fn on_event(&self, incoming: Incoming) -> Disposition {
-        let event: JobEvent = match incoming.json() {
-            Ok(event) => event,
+        let event = match incoming.json() {
+            Ok(NotifierMessage::Job(event)) => event,
+            Ok(NotifierMessage::Webhook(command)) => {
+                return self.on_webhook(command, &incoming).await;
+            }
             Err(error) => {
                 return Disposition::DeadLetter {
                     code: "undecodable",
@@ -30,7 +30,7 @@ impl Notifier {
         };
         let kind = event.event.as_str();
         // One that waited: were each copy to wait on its own, they would never become fewer.
-        if incoming.turn.is_some() && self.is_old_copy(&event_id(&event), &incoming).await {
+        if incoming.turn.is_some() && self.is_old_copy(&telling::id(&event), &incoming).await {
             count(kind, "copy");
             return Disposition::Ack;
         }
@@ -73,10 +73,29 @@ impl Notifier {
             | EventType::EndpointDisabled => event,
         };
         let told = self.tell_now(&event).await;
-        if told.is_err() && event.event == EventType::JobProgress {
+        // Not told yet, by a fault or because another process has told progress a moment ago.
+        let owed = !matches!(told, Ok(Disposition::Ack));
+        if owed && event.event == EventType::JobProgress {
             self.gate.give_back(&event);
         }
         told
+    }
+
+    /// Puts an event into its job's log, for the event streams. Without Redis it is told all the same: what the log
+    /// lacks the job's own record tells, and the pace is then this process's.
+    async fn log(&self, event: &JobEvent) -> Logged {
+        let interval = self.config.progress_interval;
+        match self.jobstore.log_event(event, interval).await {
+            Ok(logged) => logged,
+            Err(error) => {
+                tracing::warn!(
+                    job = %event.job,
+                    error = photofinish_runtime::error_chain(&error),
+                    "log an event"
+                );
+                Logged::Stands
+            }
+        }
     }
 
     async fn tell_now(&self, event: &JobEvent) -> Result<Disposition, Error> {
@@ -90,10 +109,19 @@ impl Notifier {
             // Its end is told, or is about to be.
             return Ok(Disposition::Ack);
         }
-        let receivers = self.receivers(event).await?;
+        match self.log(event).await {
+            Logged::Stands => {}
+            Logged::Later(wait) => return Ok(Disposition::RetryLater(wait.max(WAIT_MIN))),
+            Logged::Stale => return Ok(Disposition::Ack),
+        }
+        let told = self.receivers(event).await?;
         self.publish_cloud_event(event, snapshot).await?;
-        for receiver in receivers {
-            self.hand_over(event, receiver).await?;
+        let event = AnyEvent::Job(event.clone());
+        for receiver in told.receivers {
+            self.hand_over(&event, receiver).await?;
+        }
+        for receiver in told.missed {
+            self.note_missed(&event, receiver).await;
         }
         Ok(Disposition::Ack)
     }
@@ -110,55 +138,6 @@ impl Notifier {
             .kind(event.event.as_str())
             .message_id(body.id);
         Ok(self.publisher.publish(outgoing).await?)
-    }
-
-    /// Makes the delivery, then queues it; one that was worked on before is left alone.
-    async fn hand_over(&self, event: &JobEvent, receiver: Receiver) -> Result<(), Error> {
-        let event_id = event_id(event);
-        let delivery = delivery_id(&event_id, receivers::name(&receiver));
-        let record = DeliveryRecord {
-            id: delivery.clone(),
-            event_id,
-            event: event.clone(),
-            receiver: receiver.clone(),
-            created_at: self.clock.now(),
-        };
-        if self.was_begun(&record).await {
-            return Ok(());
-        }
-        let due = DeliveryDue {
-            delivery,
-            event: event.clone(),
-            receiver,
-            tries: 0,
-        };
-        let outgoing = Outgoing::json(Target::Pipeline(Route::DeliveryDue), &due)?
-            .message_id(due.delivery.clone());
-        Ok(self.publisher.publish(outgoing).await?)
-    }
-
-    /// Whether a delivery was tried before, so that its message need not be published again. When Redis cannot say
-    /// it, it was not: a second copy is harmless, a missing one is not.
-    async fn was_begun(&self, record: &DeliveryRecord) -> bool {
-        let begun = async {
-            if self.jobstore.delivery_create(&record.id, record).await? {
-                return Ok(false);
-            }
-            let view = self.jobstore.delivery(&record.id).await?;
-            Ok(view.is_some_and(|view| {
-                view.status != DeliveryStatus::Pending || !view.attempts.is_empty()
-            }))
-        };
-        begun
-            .await
-            .unwrap_or_else(|error: photofinish_jobstore::JobStoreError| {
-                tracing::warn!(
-                    delivery = record.id,
-                    error = photofinish_runtime::error_chain(&error),
-                    "note a delivery"
-                );
-                false
-            })
     }
 }
 

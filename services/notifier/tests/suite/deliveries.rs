@@ -3,7 +3,7 @@
 use crate::house::{ENDPOINT_SECRET, House, SOON, TENANT_SECRET, verified};
 use photofinish_kit::{Answer, Receiver};
 use photofinish_model::delivery::DeliveryStatus;
-use photofinish_objects::WebhookEndpointRecord;
+use photofinish_model::webhook::Cause;
 
 fn later(status: u16) -> Answer {
     Answer {
@@ -82,15 +82,12 @@ async fn gone_disables_the_endpoint() {
     let failed = house.delivery(&job.job, DeliveryStatus::Failed).await;
     assert_eq!(failed.attempts[0].status_code, Some(410));
     verified(&receiver.received()[0], ENDPOINT_SECRET);
-    let id = WebhookEndpointRecord::record_id(&house.tenant, "whe_gone");
-    let kind = WebhookEndpointRecord::KIND;
-    let (version, record) = house
-        .objects
-        .system_get::<WebhookEndpointRecord>(kind, &id)
-        .await
-        .unwrap()
-        .expect("it is there");
-    assert_eq!((version, record.enabled), (2, false));
+    let (version, record) = house.disabled("whe_gone").await;
+    assert_eq!(version, 2);
+    assert_eq!(
+        record.disabled.map(|disabled| disabled.cause),
+        Some(Cause::Gone)
+    );
     // The next event does not go there.
     let other = Receiver::start().await.unwrap();
     let next = house.job(1, Some(&other.url("/job"))).await;

@@ -7,7 +7,7 @@ use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobEvent, Receiver as Whom};
 use photofinish_contract::request::{Fit, Image, Img2vid, JobRequest, Motion, Task};
 use photofinish_jobstore::{DeliveryFilter, DeliveryView, JobStore};
-use photofinish_kit::{Method, Rabbit, Received, Redis, S3, wait_for};
+use photofinish_kit::{Method, Rabbit, Received, Receiver, Redis, S3, wait_for};
 use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::plan::PartPlan;
 use photofinish_model::sequence::{Moment, sequence};
@@ -17,8 +17,9 @@ use photofinish_model::{
 };
 use photofinish_notifier::{app, config};
 use photofinish_objects::{Objects, RunDoc, Sealer, TenantRecord, WebhookEndpointRecord};
-use photofinish_runtime::Context;
 use photofinish_runtime::config::{Sources, load};
+use photofinish_runtime::{Clock, Context};
+use serde::Serialize;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) const TENANT_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const ENDPOINT_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// Longest wait for anything here.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub(crate) const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const LOOPBACK: (&str, &str) = ("outbound.receivers.allow", "127.0.0.0/8");
 
 /// Everything that a test needs; ended on drop.
@@ -67,7 +68,22 @@ impl House {
         Self::with(url, "t:", &[LOOPBACK, ("redis.timeout_s", "1")]).await
     }
 
+    /// One whose notifier goes by this clock.
+    pub(crate) async fn at(clock: Clock) -> Self {
+        let redis = Redis::fresh().unwrap();
+        Self::with_clock(&redis.url, &redis.prefix, &[LOOPBACK], clock).await
+    }
+
     async fn with(redis_url: &str, prefix: &str, more: &[(&str, &str)]) -> Self {
+        Self::with_clock(redis_url, prefix, more, Clock::system()).await
+    }
+
+    async fn with_clock(
+        redis_url: &str,
+        prefix: &str,
+        more: &[(&str, &str)],
+        clock: Clock,
+    ) -> Self {
         photofinish_kit::install_crypto();
         let (rabbit, s3) = (Rabbit::fresh().await.unwrap(), S3::start().await.unwrap());
         let (amqp, endpoint, credentials) = (rabbit.url(), s3.endpoint(), s3.credentials());
@@ -98,15 +114,12 @@ impl House {
         let tester = Context::detached("tester");
         let (tasks, health) = (&tester.tasks, &tester.health);
         let broker = Broker::connect(&settings.broker, "tester", tasks, health).unwrap();
-        let notifier = Context::detached("notifier");
+        let mut notifier = Context::detached("notifier");
+        notifier.clock = clock;
         app::build(settings, notifier.clone()).await.unwrap();
         let tenant: Tenant = "acme".parse().unwrap();
-        let record = TenantRecord {
-            tenant: tenant.clone(),
-            lane: 0,
-            secret_sealed: Sealer::new(KEY).unwrap().seal(TENANT_SECRET),
-            created_at: at(),
-        };
+        let sealed = seal(TENANT_SECRET);
+        let record = TenantRecord::new(tenant.clone(), 0, sealed, at());
         objects
             .system_put(TenantRecord::KIND, tenant.as_str(), None, &record)
             .await
@@ -125,23 +138,90 @@ impl House {
 
     /// Makes a webhook endpoint of the tenant.
     pub(crate) async fn endpoint(&self, id: &str, url: &str, event_types: &[&str]) {
-        let record = WebhookEndpointRecord {
-            id: id.to_owned(),
-            tenant: self.tenant.clone(),
-            url: url.to_owned(),
+        self.endpoint_with(id, url, |record| WebhookEndpointRecord {
             event_types: event_types.iter().map(ToString::to_string).collect(),
-            description: None,
-            enabled: true,
-            secret_sealed: Sealer::new(KEY).unwrap().seal(ENDPOINT_SECRET),
-            created_at: at(),
-            deleted: false,
-        };
-        let id = WebhookEndpointRecord::record_id(&self.tenant, id);
+            ..record
+        })
+        .await;
+    }
+
+    /// Makes a webhook endpoint with a record of one's own.
+    pub(crate) async fn endpoint_with(
+        &self,
+        id: &str,
+        url: &str,
+        record: impl FnOnce(WebhookEndpointRecord) -> WebhookEndpointRecord,
+    ) {
+        let (tenant, sealed) = (self.tenant.clone(), seal(ENDPOINT_SECRET));
+        let new = WebhookEndpointRecord::new(id.to_owned(), tenant, url.to_owned(), sealed, at());
+        self.put_endpoint(None, &record(new)).await;
+    }
+
+    /// Writes a version of an endpoint's record, and throws the copies away.
+    pub(crate) async fn put_endpoint(&self, after: Option<u64>, record: &WebhookEndpointRecord) {
         let kind = WebhookEndpointRecord::KIND;
-        self.objects
-            .system_put(kind, &id, None, &record)
+        let id = WebhookEndpointRecord::record_id(&self.tenant, &record.id);
+        let put = self.objects.system_put(kind, &id, after, record);
+        let version = put.await.unwrap();
+        self.jobstore
+            .keep_system_copy(kind, &id, version, Some(record))
+            .await;
+        let all: Vec<(String, u64, WebhookEndpointRecord)> = self
+            .objects
+            .system_list(kind, self.tenant.as_str())
             .await
             .unwrap();
+        let version = all.iter().map(|(_, version, _)| version).sum();
+        let records: Vec<_> = all.into_iter().map(|(_, _, record)| record).collect();
+        let (kind, id) = ("webhook_endpoints", self.tenant.as_str());
+        self.jobstore
+            .keep_system_copy(kind, id, version, Some(&records))
+            .await;
+    }
+
+    /// The newest version of an endpoint's record.
+    pub(crate) async fn endpoint_record(&self, id: &str) -> (u64, WebhookEndpointRecord) {
+        let id = WebhookEndpointRecord::record_id(&self.tenant, id);
+        self.objects
+            .system_get(WebhookEndpointRecord::KIND, &id)
+            .await
+            .unwrap()
+            .expect("it is there")
+    }
+
+    /// Waits until an endpoint is disabled.
+    pub(crate) async fn disabled(&self, id: &str) -> (u64, WebhookEndpointRecord) {
+        wait_for(SOON, "the endpoint is disabled", || async {
+            Some(self.endpoint_record(id).await).filter(|(_, record)| !record.enabled)
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Publishes an internal message as a service does.
+    pub(crate) async fn publish(&self, route: Route, message: &impl Serialize) {
+        let outgoing = Outgoing::json(Target::Pipeline(route), message).unwrap();
+        self.broker.publisher().publish(outgoing).await.unwrap();
+    }
+
+    /// Waits until everything that was queued is handled.
+    pub(crate) async fn settled(&self) {
+        let last = self.job(1, None).await;
+        let receiver = Receiver::start().await.unwrap();
+        let url = receiver.url("/settled");
+        self.put_endpoint(
+            None,
+            &WebhookEndpointRecord::new(
+                format!("whe_{}", last.job),
+                self.tenant.clone(),
+                url,
+                seal(ENDPOINT_SECRET),
+                at(),
+            ),
+        )
+        .await;
+        self.tell(&self.complete(&last).await).await;
+        receiver.wait(1, SOON).await.unwrap();
     }
 
     /// Plans a job of `items` items, as the dispatcher does; gives its snapshot, accepted.
@@ -175,7 +255,27 @@ impl House {
 
     /// Waits until the job has a delivery of this status.
     pub(crate) async fn delivery(&self, job: &JobId, status: DeliveryStatus) -> DeliveryView {
+        self.wait_delivery(None, job, status).await
+    }
+
+    /// Waits until the job has a delivery of this status to this endpoint.
+    pub(crate) async fn delivery_to(
+        &self,
+        endpoint: &str,
+        job: &JobId,
+        status: DeliveryStatus,
+    ) -> DeliveryView {
+        self.wait_delivery(Some(endpoint), job, status).await
+    }
+
+    async fn wait_delivery(
+        &self,
+        endpoint: Option<&str>,
+        job: &JobId,
+        status: DeliveryStatus,
+    ) -> DeliveryView {
         let filter = DeliveryFilter {
+            endpoint: endpoint.map(str::to_owned),
             job: Some(job.clone()),
             status: Some(status),
             ..DeliveryFilter::default()
@@ -234,6 +334,11 @@ impl House {
     }
 }
 
+/// Seals a secret as ingest does.
+pub(crate) fn seal(secret: &str) -> String {
+    Sealer::new(KEY).unwrap().seal(secret)
+}
+
 /// The moment at which everything here happens.
 pub(crate) fn at() -> Timestamp {
     "2026-11-22T10:00:00Z".parse().unwrap()
@@ -275,7 +380,7 @@ pub(crate) fn verified(received: &Received, secret: &str) -> Value {
     received.json().unwrap()
 }
 
-fn run_doc(tenant: &Tenant, items: u16, webhook_url: Option<&str>) -> RunDoc {
+pub(crate) fn run_doc(tenant: &Tenant, items: u16, webhook_url: Option<&str>) -> RunDoc {
     let image = |index: u16| Image {
         id: format!("image{index}"),
         image_url: "https://example.com/image.jpg".to_owned(),

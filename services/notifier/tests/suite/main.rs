@@ -4,6 +4,12 @@
 mod house;
 
 #[cfg(test)]
+mod days;
+#[cfg(test)]
 mod deliveries;
 #[cfg(test)]
 mod events;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod webhooks;

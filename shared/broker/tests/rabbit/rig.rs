@@ -30,8 +30,8 @@ impl Process {
     }
 
     pub(crate) fn launch(settings: &Settings) -> anyhow::Result<Self> {
-        // Shown with a test that fails. An error means that a test before has done it.
-        let _done = tracing_subscriber::fmt().with_test_writer().try_init();
+        // Shown with a test that fails.
+        photofinish_runtime::trace::install_for_tests();
         let (tasks, health) = (Tasks::new(Shutdown::new()), Health::new());
         let broker = Broker::connect(settings, "test", &tasks, &health)?;
         Ok(Self {

@@ -192,10 +192,13 @@ async fn what_rabbitmq_gives_up_is_parked_as_well() -> anyhow::Result<()> {
     let outside = Outside::connect(&rabbit.url()).await?;
     process.broker.publisher().publish(accepted("{}")).await?;
     for _ in 0..=photofinish_broker::topology::DELIVERY_LIMIT {
-        let again = outside
-            .channel
-            .basic_get("dispatcher.plan".into(), BasicGetOptions::default());
-        let Some(message) = again.await? else { break };
+        // 4.x hands it back a moment later.
+        let get = || async {
+            let options = BasicGetOptions::default();
+            let got = outside.channel.basic_get("dispatcher.plan".into(), options);
+            got.await.ok().flatten()
+        };
+        let message = photofinish_kit::wait_for(crate::rig::SOON, "it again", get).await?;
         let reject = lapin::options::BasicRejectOptions { requeue: true };
         message.acker.reject(reject).await?;
     }

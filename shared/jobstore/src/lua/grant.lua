@@ -2,7 +2,8 @@
 -- KEYS: epoch, slots, grants, count, waiting, marks, served, lanes
 -- ARGV: capacity, in flight by RunPod's own count, holder, ttl ms, epoch age min ms,
 --       for which lane (next: pick it | its number | '': none),
---       slots that a lane may have (0: any number), then the priorities, most urgent first
+--       slots that a lane may have (0: any number), paused lanes (,1,7, or ''),
+--       then the priorities, most urgent first
 -- Answers {'young' | 'full' | 'empty' | 'granted' [, priority, lane, mark]}.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -12,6 +13,7 @@ if not epoch then
   epoch = now
 end
 if now - tonumber(epoch) < tonumber(ARGV[5]) then return {'young'} end
+if ARGV[6] == 'next' and redis.call('ZCARD', KEYS[5]) == 0 then return {'empty'} end
 -- A grant that came to nothing ends by itself; an attempt that nobody vouches for any more does
 -- not: it is asked for, and only then freed.
 for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
@@ -34,7 +36,11 @@ if lane_max > 0 then
     end
   end
 end
-local function may(lane) return lane_max == 0 or (busy[lane] or 0) < lane_max end
+local paused = ARGV[8]
+local function may(lane)
+  if paused ~= '' and string.find(paused, ',' .. lane .. ',', 1, true) then return false end
+  return lane_max == 0 or (busy[lane] or 0) < lane_max
+end
 if ARGV[6] ~= 'next' then
   if ARGV[6] ~= '' then
     if not may(ARGV[6]) then return {'full'} end
@@ -56,7 +62,7 @@ local chosen
 if redis.call('INCR', KEYS[4]) % 10 == 0 then
   chosen = waiting[1] -- of any priority: none starves
 else
-  for p = 8, #ARGV do
+  for p = 9, #ARGV do
     local last = tonumber(redis.call('HGET', KEYS[7], ARGV[p]) or -1)
     local lowest, following
     for _, candidate in ipairs(waiting) do

@@ -1,8 +1,8 @@
 -- Settles an item: the first one to say stored or failed wins, for the whole run.
 -- KEYS: head, items, stored, failed
 -- ARGV: run, index, kind (s | f), value, ttl ms
--- Answers {verdict, total, stored, failed, the value that counts}.
-local head = redis.call('HMGET', KEYS[1], 'run', 'final', 'total')
+-- Answers {verdict, total, stored, failed, the value that counts, 1 while the run surely goes on}.
+local head = redis.call('HMGET', KEYS[1], 'run', 'final', 'total', 'open')
 if not head[1] then return {'missing'} end
 local run = tonumber(head[1])
 if run > tonumber(ARGV[1]) then return {'over'} end
@@ -20,4 +20,5 @@ else
   redis.call('SADD', KEYS[ARGV[3] == 's' and 3 or 4], ARGV[2])
   for i = 1, 4 do redis.call('PEXPIRE', KEYS[i], ARGV[5]) end
 end
-return {verdict, tonumber(head[3]), redis.call('SCARD', KEYS[3]), redis.call('SCARD', KEYS[4]), value}
+return {verdict, tonumber(head[3]), redis.call('SCARD', KEYS[3]), redis.call('SCARD', KEYS[4]), value,
+  head[4] == '1' and 1 or 0}

@@ -1,16 +1,18 @@
 -- Writes a job's record whole, if the rule lets it.
 -- KEYS: head, items, stored, failed, usage
--- ARGV: rule (create | finish), run, final (0|1), total, doc, names, started_at or '', ttl ms,
+-- ARGV: rule (create | restore | finish), run, final (0|1), total, doc, names, started_at or '', ttl ms,
 --       then for each item that is not pending: index, kind (r | y | s | f), value
 -- Answers 1 when written, 0 when what is there counts.
 local there = redis.call('HGET', KEYS[1], 'run')
 local run = tonumber(ARGV[2])
 if there then
   there = tonumber(there)
-  if there > run or (there == run and ARGV[1] == 'create') then return 0 end
+  if there > run or (there == run and ARGV[1] ~= 'finish') then return 0 end
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
 redis.call('HSET', KEYS[1], 'run', run, 'final', ARGV[3], 'total', ARGV[4], 'doc', ARGV[5], 'names', ARGV[6])
+-- Only who makes a record first knows that nobody has begun to end its run.
+if ARGV[1] == 'create' then redis.call('HSET', KEYS[1], 'open', 1) end
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[1], 'started_at', ARGV[7]) end
 for i = 9, #ARGV, 3 do
   redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 2])

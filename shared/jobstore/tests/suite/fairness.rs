@@ -3,7 +3,7 @@
 use super::*;
 use photofinish_jobstore::{Grant, GrantAsk, SlotFor, SlotKind};
 use photofinish_kit::wait_until;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const LANES: [(Priority, u16); 6] = [
     (Priority::High, 3),
@@ -20,6 +20,7 @@ struct Scene {
     endpoint: &'static str,
     capacity: u32,
     lane_max: u32,
+    paused: BTreeSet<u16>,
     /// Parts that wait.
     waiting: BTreeMap<(Priority, u16), u32>,
     /// Attempts in flight with their lanes.
@@ -35,6 +36,7 @@ impl Scene {
             endpoint,
             capacity: 5,
             lane_max: 0,
+            paused: BTreeSet::new(),
             waiting: BTreeMap::new(),
             flying: Vec::new(),
             grants: 0,
@@ -64,6 +66,7 @@ impl Scene {
             ttl,
             slot_for: SlotFor::Next,
             lane_max: self.lane_max,
+            paused_lanes: self.paused.clone(),
         }
     }
 

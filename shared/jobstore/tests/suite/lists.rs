@@ -1,13 +1,8 @@
-//! Lists, deliveries, copies, turns, deadlines.
+//! Lists, copies, turns, deadlines.
 
 use super::*;
 use jiff::SignedDuration;
-use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{JobEvent, Receiver};
-use photofinish_jobstore::{
-    AttemptLog, DeliveryFilter, DeliveryRecord, JobStoreError, ListFilter, Recorded, Turn,
-};
-use photofinish_model::delivery::DeliveryStatus;
+use photofinish_jobstore::{JobStoreError, ListFilter, Turn};
 use photofinish_model::{JobId, Operation};
 
 #[tokio::test]
@@ -141,123 +136,6 @@ async fn what_outlived_its_record_leaves_the_list() -> Outcome {
         .await?;
     let jobs: Vec<JobId> = page.rows.into_iter().map(|row| row.job.job).collect();
     assert_eq!(jobs, [JobId::from_random(42)]);
-
-    let mut old = record("dlv_old", "whe_1", "00");
-    old.created_at = time("2026-11-01T10:00:00Z");
-    store.delivery_create("dlv_old", &old).await?;
-    store
-        .delivery_create("dlv_new", &record("dlv_new", "whe_1", "00"))
-        .await?;
-    let page = store
-        .deliveries(&tenant(), &DeliveryFilter::default(), 10, None)
-        .await?;
-    let deliveries: Vec<String> = page.rows.into_iter().map(|row| row.record.id).collect();
-    assert_eq!(deliveries, ["dlv_new"]);
-    Ok(())
-}
-
-fn record(id: &str, endpoint: &str, second: &str) -> DeliveryRecord {
-    DeliveryRecord {
-        id: id.to_owned(),
-        event_id: "evt_1".to_owned(),
-        event: JobEvent {
-            job: JobId::from_random(8),
-            tenant: tenant(),
-            run: 1,
-            event: EventType::JobCompleted,
-            sequence: 1,
-            at: time("2026-11-22T10:00:00Z"),
-            changed: Vec::new(),
-        },
-        receiver: Receiver::Endpoint {
-            id: endpoint.to_owned(),
-        },
-        created_at: time(&format!("2026-11-22T10:00:{second}Z")),
-    }
-}
-
-fn attempt(number: u16) -> AttemptLog {
-    AttemptLog {
-        number,
-        at: time("2026-11-22T10:00:01Z"),
-        status_code: Some(500),
-        error: None,
-        duration_ms: 12,
-        timing: None,
-        response: Some("no".to_owned()),
-    }
-}
-
-#[tokio::test]
-async fn deliveries_keep_their_attempts() -> Outcome {
-    let store = store()?;
-    assert_eq!(store.delivery("dlv_1").await?, None);
-    let early = store
-        .delivery_attempt("dlv_1", &attempt(1), DeliveryStatus::Pending)
-        .await?;
-    assert_eq!(early, Recorded::Missing);
-    assert!(
-        store
-            .delivery_create("dlv_1", &record("dlv_1", "whe_1", "01"))
-            .await?
-    );
-    assert!(
-        !store
-            .delivery_create("dlv_1", &record("dlv_1", "whe_9", "01"))
-            .await?
-    );
-    assert!(
-        store
-            .delivery_create("dlv_2", &record("dlv_2", "whe_2", "02"))
-            .await?
-    );
-    // Made again later: neither its record nor its place changes.
-    store
-        .delivery_create("dlv_1", &record("dlv_1", "whe_1", "09"))
-        .await?;
-    for number in [1, 10, 2, 2] {
-        let noted = store
-            .delivery_attempt("dlv_1", &attempt(number), DeliveryStatus::Delivered)
-            .await?;
-        assert_eq!(noted, Recorded::Recorded);
-    }
-    let view = store.delivery("dlv_1").await?.unwrap();
-    assert_eq!(view.record, record("dlv_1", "whe_1", "01"));
-    assert_eq!(view.status, DeliveryStatus::Delivered);
-    assert_eq!(
-        view.attempts.iter().map(|a| a.number).collect::<Vec<_>>(),
-        [1, 2, 10]
-    );
-    let all = store
-        .deliveries(&tenant(), &DeliveryFilter::default(), 10, None)
-        .await?;
-    assert_eq!(
-        all.rows
-            .iter()
-            .map(|d| d.record.id.as_str())
-            .collect::<Vec<_>>(),
-        ["dlv_2", "dlv_1"]
-    );
-    let pending = DeliveryFilter {
-        status: Some(DeliveryStatus::Pending),
-        endpoint: Some("whe_2".to_owned()),
-        job: Some(JobId::from_random(8)),
-        ..DeliveryFilter::default()
-    };
-    let some = store.deliveries(&tenant(), &pending, 10, None).await?;
-    assert_eq!(some.rows.len(), 1);
-    let first = store
-        .deliveries(&tenant(), &DeliveryFilter::default(), 1, None)
-        .await?;
-    let rest = store
-        .deliveries(
-            &tenant(),
-            &DeliveryFilter::default(),
-            1,
-            first.next_cursor.as_deref(),
-        )
-        .await?;
-    assert_eq!(rest.rows[0].record.id, "dlv_1");
     Ok(())
 }
 

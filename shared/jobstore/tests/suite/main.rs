@@ -5,11 +5,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod deliveries;
 mod estimates;
 mod fairness;
 mod lists;
 mod records;
 mod slots;
+mod tenants;
 
 use jiff::Timestamp;
 use photofinish_jobstore::{JobStore, Settings};
@@ -72,6 +74,7 @@ fn snapshot(job: u128, run: u32, items: u16) -> JobSnapshot {
         error: None,
         usage: Usage::default(),
         metadata: None,
+        outputs_deleted_at: None,
         body_sha256: "00".repeat(32),
     }
 }

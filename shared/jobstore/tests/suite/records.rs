@@ -3,8 +3,8 @@
 use super::*;
 use futures_util::{StreamExt, TryStreamExt};
 use photofinish_jobstore::{
-    Class, Created, Finished, JobStore, JobStoreError, KeptUpload, Settle, Started, Swap, Turn,
-    Wanted,
+    Class, Created, Finished, GoesOn, JobStore, JobStoreError, KeptUpload, Settle, Started, Swap,
+    Turn, Wanted,
 };
 use photofinish_kit::RedisServer;
 use photofinish_model::{Counts, ItemIndex, ItemState, JobId, JobStatus, Nonce, Usage};
@@ -383,4 +383,72 @@ async fn an_upload_is_kept_until_it_is_forgotten() -> Outcome {
     store.forget_upload(&job, "a").await?;
     assert_eq!(store.kept_uploads(&job).await?, [other]);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_run_surely_goes_on_until_somebody_begins_to_end_it() -> Outcome {
+    let store = store()?;
+    let job = JobId::from_random(31);
+    let output = |attempt| {
+        let ItemState::Stored(output) = stored(attempt) else {
+            panic!("not stored")
+        };
+        output
+    };
+    let _ = store.create(&snapshot(31, 1, 4)).await?;
+    let settle = async |index| store.settle_output(&job, 1, index, &output(1)).await;
+    assert!(matches!(
+        settle(0).await?,
+        (Settle::First(_), GoesOn::Surely)
+    ));
+    assert!(matches!(
+        settle(0).await?,
+        (Settle::Already(..), GoesOn::Surely)
+    ));
+    store.begin_end(&job, 2).await?;
+    assert_eq!(settle(1).await?.1, GoesOn::Surely, "another run ends");
+    store.begin_end(&job, 1).await?;
+    assert!(matches!(
+        settle(2).await?,
+        (Settle::First(_), GoesOn::Unknown)
+    ));
+    // A record that was made again does not know whether somebody had begun.
+    let (again, unknown) = (JobId::from_random(32), GoesOn::Unknown);
+    let _ = store.restore(&snapshot(32, 1, 2)).await?;
+    assert_eq!(
+        store.settle_output(&again, 1, 0, &output(1)).await?.1,
+        unknown
+    );
+    let _ = store.create(&snapshot(32, 1, 2)).await?;
+    assert_eq!(
+        store.settle_output(&again, 1, 1, &output(1)).await?.1,
+        unknown
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_are_shared_and_made_again() -> Outcome {
+    let mut server = RedisServer::start().await?;
+    let store = store_at(&server.url(), "");
+    let many = async || {
+        let asked = (0..200).map(async |_| store.ping().await);
+        futures_util::future::join_all(asked).await
+    };
+    assert!(many().await.into_iter().all(|made| made.is_ok()));
+    server.kill();
+    let failed = many().await;
+    let transient = |error: &JobStoreError| error.class() == Class::Transient;
+    assert!(
+        failed
+            .iter()
+            .all(|made| made.as_ref().is_err_and(transient))
+    );
+    server.restart().await?;
+    photofinish_kit::wait_until(
+        Duration::from_secs(10),
+        "Redis is found again",
+        async || many().await.into_iter().all(|made| made.is_ok()),
+    )
+    .await
 }

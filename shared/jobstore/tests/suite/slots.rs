@@ -6,6 +6,7 @@ use photofinish_jobstore::{Grant, GrantAsk, JobStore, LaneGrant, Settings, SlotF
 use photofinish_kit::{Redis, wait_until};
 use photofinish_model::Priority;
 use secrecy::SecretString;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn ask(capacity: u32, holder: &str) -> GrantAsk {
@@ -16,6 +17,7 @@ fn ask(capacity: u32, holder: &str) -> GrantAsk {
         ttl: Duration::from_mins(1),
         slot_for: SlotFor::Next,
         lane_max: 0,
+        paused_lanes: BTreeSet::new(),
     }
 }
 

@@ -171,11 +171,9 @@ async fn a_snapshot_is_rebuilt_from_the_bucket_alone() -> Outcome {
 #[tokio::test]
 async fn system_records_grow_by_versions() -> Outcome {
     let (_server, objects) = start().await?;
-    let record = |lane| TenantRecord {
-        tenant: tenant(),
-        lane,
-        secret_sealed: "sealed".to_owned(),
-        created_at: time("2026-11-22T10:00:00Z"),
+    let record = |lane| {
+        let at = time("2026-11-22T10:00:00Z");
+        TenantRecord::new(tenant(), lane, "sealed".to_owned(), at)
     };
     let kind = TenantRecord::KIND;
     assert_eq!(
@@ -204,16 +202,15 @@ async fn system_records_grow_by_versions() -> Outcome {
             .is_err()
     );
 
-    let endpoint = |tenant: &str, id: &str| WebhookEndpointRecord {
-        id: id.to_owned(),
-        tenant: tenant.parse().unwrap(),
-        url: "https://example.com/hook".to_owned(),
-        event_types: Vec::new(),
-        description: None,
-        enabled: true,
-        secret_sealed: String::new(),
-        created_at: time("2026-11-22T10:00:00Z"),
-        deleted: false,
+    let endpoint = |tenant: &str, id: &str| {
+        let (url, at) = ("https://example.com/hook", time("2026-11-22T10:00:00Z"));
+        WebhookEndpointRecord::new(
+            id.to_owned(),
+            tenant.parse().unwrap(),
+            url.to_owned(),
+            String::new(),
+            at,
+        )
     };
     let kind = WebhookEndpointRecord::KIND;
     for (tenant, id) in [("acme", "whe_1"), ("acme", "whe_2"), ("other", "whe_3")] {
@@ -286,5 +283,36 @@ async fn the_bucket_is_asked_for_its_lifecycle() -> Outcome {
         matches!(&refused, Lifecycle::NotKnown(why) if why.contains("AccessDenied")),
         "{refused:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_plan_is_open_unless_its_run_has_ended() -> Outcome {
+    let (_server, objects) = start().await?;
+    let job = JobId::from_random(41);
+    let doc = run_doc(&job, 1, 2);
+    assert_eq!(objects.put_first_run(&doc).await?, (doc.clone(), None));
+    assert!(objects.is_open(&tenant(), &job, 1).await?);
+    // Once more while it goes on, by a message that was repeated: the first plan counts.
+    let mut again = doc.clone();
+    again.accepted_at = time("2026-11-22T10:00:09Z");
+    assert_eq!(objects.put_first_run(&again).await?, (doc.clone(), None));
+    let mut end = doc.initial_snapshot();
+    end.status = JobStatus::Cancelled;
+    objects.put_end(&end).await?;
+    objects.close(&tenant(), &job, 1).await?;
+    let late = objects.put_first_run(&again).await?;
+    assert_eq!(late, (doc, Some(end)));
+    assert!(
+        !objects.is_open(&tenant(), &job, 1).await?,
+        "it stays closed"
+    );
+
+    // Ended before it was planned: whoever plans it is told.
+    let job = JobId::from_random(42);
+    let doc = run_doc(&job, 1, 2);
+    let end = doc.initial_snapshot();
+    objects.put_end(&end).await?;
+    assert_eq!(objects.put_first_run(&doc).await?, (doc, Some(end)));
     Ok(())
 }

@@ -313,6 +313,7 @@ async fn a_worker_rescues_with_nothing_but_urls() -> Outcome {
         errors: Vec::new(),
         rendering: Vec::new(),
         spent: Spent::default(),
+        nothing_pushed: false,
     };
     let client = reqwest::Client::builder().no_proxy().build()?;
     let url = objects

@@ -21,8 +21,10 @@ impl House {
     pub(crate) async fn start(
         name: &str,
         runpod: RunPod,
-        settings: Vec<Setting>,
+        mut settings: Vec<Setting>,
     ) -> anyhow::Result<Self> {
+        // A file server on the same processors would be most of what is measured.
+        settings.push(Setting::new("s3", "memory", "true"));
         let (node, redis) = (RabbitNode::start().await?, RedisServer::start().await?);
         let rabbit = node.vhost().await?;
         let mut stack = Stack::claim(Options {

@@ -9,6 +9,7 @@
     reason = "a bench has no runtime of ours around it and says how far it is"
 )]
 
+mod accept;
 mod bare;
 mod chain;
 mod client;
@@ -20,7 +21,7 @@ mod waiting;
 use photofinish_kit::measure::{Figure, record};
 
 /// The figures by the name that may be given to have one alone.
-const ALL: [&str; 3] = ["chain", "submits", "waiting"];
+const ALL: [&str; 4] = ["accept", "chain", "submits", "waiting"];
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args()
@@ -34,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         }
         let figures: Vec<Figure> = runtime.block_on(async {
             match name {
+                "accept" => accept::measure().await,
                 "chain" => chain::measure().await,
                 "submits" => submits::measure().await,
                 _ => waiting::measure().await,

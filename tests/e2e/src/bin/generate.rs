@@ -5,6 +5,11 @@
 //!
 //! Guarantee: the same code gives the same files, and a test compares what lies in the repository with them.
 
+#[path = "generate/contracts.rs"]
+mod contracts;
+#[path = "generate/yaml.rs"]
+mod yaml;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -15,6 +20,7 @@ use serde_json::Value;
 /// `lanes` of the section `[broker]`; the unit test compares them.
 const LANES: u16 = 32;
 const DEFINITIONS: &str = "deploy/rabbitmq/definitions.json";
+const OPENAPI: &str = "docs/contracts/openapi.json";
 const CONFIG: &str = "docs/config.md";
 
 const EVERY_SERVICE: &str = include_str!("../../../../shared/runtime/src/defaults.toml");
@@ -70,10 +76,19 @@ fn main() -> anyhow::Result<()> {
 
 /// Each file, by its path from the root of the repository.
 fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
-    Ok(vec![
+    let mut files = vec![
         (DEFINITIONS.into(), definitions()?),
         (CONFIG.into(), config()?),
-    ])
+        (OPENAPI.into(), openapi()?),
+    ];
+    files.extend(contracts::files()?);
+    Ok(files)
+}
+
+/// The API as ingest serves it.
+fn openapi() -> anyhow::Result<String> {
+    let document = serde_json::to_string_pretty(&photofinish_ingest::openapi())?;
+    Ok(document + "\n")
 }
 
 /// Exchanges, queues and bindings as `rabbitmqctl import_definitions` takes them, one a line.

@@ -1,4 +1,4 @@
-//! The test kit's S3 server as a process of its own, for the demo and end-to-end tests.
+//! The test kit's S3 server as a process of its own, for the demo, end-to-end tests and load.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,16 @@ use clap::Parser;
 use photofinish_kit::{S3, S3Credentials};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// An S3 server over files
+/// An S3 server over files, or in memory
 #[derive(Debug, Parser)]
 #[command(name = "photofinish-s3", version)]
 struct Args {
     /// Directory of the buckets
-    #[arg(long)]
-    root: PathBuf,
+    #[arg(long, required_unless_present = "memory")]
+    root: Option<PathBuf>,
+    /// Keep all objects in memory: whole ones, no uploads in parts
+    #[arg(long, conflicts_with = "root")]
+    memory: bool,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
@@ -40,7 +43,11 @@ async fn main() -> anyhow::Result<()> {
         secret_key: args.secret_key,
         ..S3Credentials::default()
     };
-    let server = S3::start_at(&args.root, &args.listen, &args.bucket, credentials).await?;
+    let (listen, bucket) = (&args.listen, &args.bucket);
+    let server = match args.root {
+        Some(root) => S3::start_at(&root, listen, bucket, credentials).await?,
+        None => S3::start_in_memory(listen, bucket, credentials).await?,
+    };
     if let Some(file) = args.ports_file {
         let part = file.with_extension("part");
         std::fs::write(&part, format!("{{\"http\": \"{}\"}}", server.addr()))

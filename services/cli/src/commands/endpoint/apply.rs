@@ -3,9 +3,9 @@
 use photofinish_runpod::management::{Endpoint, ManagementError, patch_body};
 use serde_json::json;
 
-use super::ask;
 use super::difference::Difference;
 use super::site::Site;
+use crate::commands::ask;
 use crate::endpoint_error::EndpointError;
 use crate::error::CliError;
 use crate::output::Output;

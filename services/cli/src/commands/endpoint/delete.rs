@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use photofinish_runpod::client::Health;
 use serde_json::json;
 
-use super::ask;
 use super::site::Site;
 use crate::args::DeleteArgs;
+use crate::commands::ask;
 use crate::endpoint_error::EndpointError;
 use crate::error::CliError;
 use crate::output::Output;

@@ -5,7 +5,7 @@ use photofinish_runpod::management::{
 };
 use serde_json::{Value, json};
 
-use crate::render::table;
+use crate::table::plain as table;
 
 const RECREATE: &str = "cannot be changed: needs another endpoint";
 

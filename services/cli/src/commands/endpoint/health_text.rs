@@ -3,7 +3,7 @@
 use photofinish_runpod::management::WorkerStage;
 
 use super::health::{Finding, Snapshot};
-use crate::render::table;
+use crate::table::plain as table;
 
 /// The whole page.
 pub(crate) fn text(snapshot: &Snapshot, findings: &[Finding]) -> String {

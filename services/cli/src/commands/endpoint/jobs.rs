@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::site::Site;
 use crate::error::CliError;
 use crate::output::Output;
-use crate::render::table;
+use crate::table::plain as table;
 use crate::verdict::Verdict;
 
 /// Characters of an error that are shown in a row.

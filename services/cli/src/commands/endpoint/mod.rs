@@ -7,13 +7,13 @@
 //! lost is looked up, never made again blindly. Secrets are never printed.
 
 mod apply;
-mod ask;
 mod delete;
 mod difference;
 mod file;
 mod health;
 mod health_text;
 mod jobs;
+mod pause;
 mod rollout;
 mod site;
 mod toml_reader;
@@ -21,19 +21,41 @@ mod toml_reader;
 use crate::args::{EndpointArgs, EndpointCommand};
 use crate::error::CliError;
 use crate::output::Output;
+use crate::settings::Settings;
 use crate::verdict::Verdict;
 
 use site::Site;
 
 /// Does one of the commands.
-pub(crate) async fn run(args: &EndpointArgs, output: &mut Output) -> Result<Verdict, CliError> {
-    let site = Site::new(args)?;
+pub(crate) async fn run(
+    args: &EndpointArgs,
+    settings: &Settings,
+    output: &mut Output,
+) -> Result<Verdict, CliError> {
     match &args.command {
-        EndpointCommand::Diff => apply::diff(&site, output).await,
-        EndpointCommand::Apply { yes } => apply::apply(&site, *yes, output).await,
-        EndpointCommand::Health => health::health(&site, output).await,
-        EndpointCommand::Jobs { ids, cancel } => jobs::jobs(&site, ids, *cancel, output).await,
-        EndpointCommand::Rollout(what) => rollout::rollout(&site, what, output).await,
-        EndpointCommand::Delete(how) => delete::delete(&site, how, output).await,
+        EndpointCommand::List => pause::list(&settings.operator_client()?, output).await?,
+        EndpointCommand::Pause { endpoint } => {
+            pause::pause(&settings.operator_client()?, endpoint, true, output).await?;
+        }
+        EndpointCommand::Resume { endpoint } => {
+            pause::pause(&settings.operator_client()?, endpoint, false, output).await?;
+        }
+        EndpointCommand::Diff => return apply::diff(&Site::new(args, settings)?, output).await,
+        EndpointCommand::Apply { yes } => {
+            return apply::apply(&Site::new(args, settings)?, *yes, output).await;
+        }
+        EndpointCommand::Health => {
+            return health::health(&Site::new(args, settings)?, output).await;
+        }
+        EndpointCommand::Jobs { ids, cancel } => {
+            return jobs::jobs(&Site::new(args, settings)?, ids, *cancel, output).await;
+        }
+        EndpointCommand::Rollout(what) => {
+            return rollout::rollout(&Site::new(args, settings)?, what, output).await;
+        }
+        EndpointCommand::Delete(how) => {
+            return delete::delete(&Site::new(args, settings)?, how, output).await;
+        }
     }
+    Ok(Verdict::Well)
 }

@@ -12,6 +12,7 @@ use super::file::{EndpointFile, name_in};
 use crate::args::EndpointArgs;
 use crate::endpoint_error::EndpointError;
 use crate::error::CliError;
+use crate::settings::Settings;
 
 /// RunPod's two interfaces and the endpoint that is meant.
 #[derive(Debug)]
@@ -26,14 +27,14 @@ pub(crate) struct Site {
 
 impl Site {
     /// Clients from what was typed; calls nobody yet.
-    pub(crate) fn new(args: &EndpointArgs) -> Result<Self, CliError> {
-        let key = args.runpod_api_key.clone().filter(|key| !key.is_empty());
+    pub(crate) fn new(args: &EndpointArgs, settings: &Settings) -> Result<Self, CliError> {
+        let key = settings.runpod_api_key.clone().map(|key| key.text);
         let key = key.ok_or(CliError::NoKey {
             variable: "RUNPOD_API_KEY",
             flag: "--runpod-api-key",
         })?;
         let key = SecretString::from(key);
-        let settings = ManagementSettings {
+        let management = ManagementSettings {
             rest_base_url: args.rest_url.clone(),
             data_base_url: args.data_url.clone(),
             ..ManagementSettings::new(key.clone())
@@ -41,9 +42,9 @@ impl Site {
         let data = Client::new(ClientSettings::new(&args.data_url, key))
             .map_err(|error| CliError::Usage(error.to_string()))?;
         Ok(Self {
-            management: ManagementClient::new(settings)?,
+            management: ManagementClient::new(management)?,
             data,
-            id: args.id.clone().filter(|id| !id.is_empty()),
+            id: settings.runpod_endpoint_id.clone().map(|id| id.text),
             file: args.file.clone(),
         })
     }

@@ -1,0 +1,242 @@
+//! The programs of docs/examples, as they stand there, against a real ingest and a real RabbitMQ.
+
+use photofinish_ingest::{app, config};
+use photofinish_interop::{SOON, python, script, tool};
+use photofinish_kit::{Method, Rabbit, Redis, S3, root};
+use photofinish_notifier::sign;
+use photofinish_runtime::config::{Sources, load};
+use photofinish_runtime::{Clock, Context};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+const OPERATOR: &str = "the-operators-key";
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// An ingest with a tenant who is an AMQP user, too.
+struct House {
+    rabbit: Rabbit,
+    tenant: String,
+    key: String,
+    base: String,
+    http: reqwest::Client,
+    ingest: Context,
+    _s3: S3,
+}
+
+impl House {
+    async fn open() -> Self {
+        photofinish_kit::install_crypto();
+        let (rabbit, redis) = (Rabbit::fresh().await.unwrap(), Redis::fresh().unwrap());
+        let s3 = S3::start().await.unwrap();
+        let (amqp, endpoint, credentials) = (rabbit.url(), s3.endpoint(), s3.credentials());
+        let overrides = [
+            ("http.listen", "127.0.0.1:0"),
+            ("auth.operator_key", OPERATOR),
+            ("broker.url", amqp.as_str()),
+            ("broker.lanes", "2"),
+            ("redis.url", &redis.url),
+            ("redis.prefix", &redis.prefix),
+            ("s3.endpoint", &endpoint),
+            ("s3.bucket", s3.bucket()),
+            ("s3.path_style", "true"),
+            ("s3.access_key_id", &credentials.access_key),
+            ("s3.secret_access_key", &credentials.secret_key),
+            ("secrets.key", KEY),
+            ("tokens.keys", KEY),
+        ];
+        let overrides = overrides.map(|(path, value)| (path.to_owned(), value.to_owned()));
+        let sources = Sources {
+            defaults: config::defaults(),
+            overrides: overrides.into(),
+            ..Sources::default()
+        };
+        let ingest = Context::detached("ingest");
+        app::build(load(&sources).unwrap(), ingest.clone())
+            .await
+            .unwrap();
+        // AMQP users belong to the whole node.
+        let tenant = rabbit.vhost().to_owned();
+        let all = (".*", ".*", ".*");
+        rabbit.user(&tenant, "secret", all).await.unwrap();
+        let mut house = Self {
+            base: format!("http://{}", ingest.ports.get("http").unwrap()),
+            http: photofinish_kit::client().unwrap(),
+            key: OPERATOR.to_owned(),
+            rabbit,
+            tenant,
+            ingest,
+            _s3: s3,
+        };
+        let wish = json!({"id": house.tenant});
+        house.call(Method::POST, "/v1/admin/tenants", wish).await;
+        let keys = format!("/v1/admin/tenants/{}/keys", house.tenant);
+        let made = house.call(Method::POST, &keys, json!({})).await;
+        made["key"].as_str().unwrap().clone_into(&mut house.key);
+        house
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+        let call = self.http.request(method, format!("{}{path}", self.base));
+        let answer = call.bearer_auth(&self.key).json(&body).send().await;
+        let answer = answer.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Plays the notifier: the event as it would be told.
+    async fn tell(&self, kind: &str, sequence: u32, job: &Value) {
+        let event = json!({"specversion": "1.0", "id": format!("evt_{sequence}"), "type": kind,
+            "source": format!("/photofinish/{}", self.tenant), "subject": job["id"],
+            "sequence": sequence.to_string(), "data": job});
+        let word = kind.rsplit('.').next().unwrap();
+        let message = json!({"properties": {"content_type": "application/cloudevents+json"},
+            "routing_key": format!("{}.job.img2vid.{word}", self.tenant),
+            "payload": event.to_string(), "payload_encoding": "string"});
+        let path = format!(
+            "/api/exchanges/{}/photofinish.events/publish",
+            self.rabbit.vhost()
+        );
+        let told = self.rabbit.call(Method::POST, &path, Some(message)).await;
+        assert_eq!(told.unwrap()["routed"], true);
+    }
+
+    /// A program of the examples, and the lines that it prints.
+    fn run(&self, program: &PathBuf, arguments: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .current_dir(root().join("docs/examples"))
+            .env(
+                "PHOTOFINISH_AMQP_URL",
+                self.rabbit.url_as(&self.tenant, "secret"),
+            )
+            .env("PHOTOFINISH_WEBHOOK_SECRET", SECRET)
+            .env("PYTHONUNBUFFERED", "1")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.ingest.shutdown.cut();
+    }
+}
+
+async fn line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    let line = tokio::time::timeout(SOON, lines.next_line()).await;
+    line.unwrap().unwrap().expect("another line")
+}
+
+/// Submits and follows, as a program of one of the languages does.
+async fn follows(house: &House, program: &PathBuf, file: &str, key: &str) {
+    let (mut child, mut lines) = house.run(program, &[file, "job.json", key]);
+    let said = line(&mut lines).await;
+    let id = said
+        .strip_suffix(" accepted")
+        .expect("what the example says first");
+    let path = format!("/v1/jobs/{id}");
+    let mut job = house.call(Method::GET, &path, json!({})).await;
+    assert_eq!(job["metadata"]["order"], "A-17");
+    house.tell("job.started", 2, &job).await;
+    house.tell("job.accepted", 1, &job).await;
+    job["status"] = "completed".into();
+    job["progress"]["items_done"] = 2.into();
+    house.tell("job.completed", 3, &job).await;
+    assert_eq!(line(&mut lines).await, "job.started 0/2");
+    assert_eq!(line(&mut lines).await, "job.completed 2/2");
+    let ended = tokio::time::timeout(SOON, child.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_example_submits_follows_and_cancels() {
+    let house = House::open().await;
+    follows(&house, &python().unwrap(), "python/submit.py", "order-1").await;
+    let job: Value =
+        serde_json::from_slice(&std::fs::read(root().join("docs/examples/job.json")).unwrap())
+            .unwrap();
+    let job = house.call(Method::POST, "/v1/jobs", job).await;
+    let id = job["id"].as_str().unwrap();
+    let (mut child, mut lines) = house.run(&python().unwrap(), &["python/cancel.py", id]);
+    assert_eq!(
+        line(&mut lines).await,
+        format!("job.cancelling {id} accepted")
+    );
+    assert!(child.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_example_submits_and_follows() {
+    let house = House::open().await;
+    // Node looks for packages beside the script: where they are installed, a copy of it.
+    let file = tool("package.json").unwrap().with_file_name("submit.mjs");
+    std::fs::copy(root().join("docs/examples/javascript/submit.mjs"), &file).unwrap();
+    follows(&house, &"node".into(), &file.to_string_lossy(), "order-2").await;
+}
+
+/// A genuine webhook is taken, a forged and a late one are not.
+async fn receives(program: &PathBuf, file: &str) {
+    let house = House::open().await;
+    let (_child, mut lines) = house.run(program, &[file, "0"]);
+    let said = line(&mut lines).await;
+    let port = said
+        .strip_prefix("listening ")
+        .expect("what the example says first");
+    let url = format!("http://127.0.0.1:{port}/");
+    let body = "{\"type\":\"job.completed\",\"sequence\":3,\"data\":{\"id\":\"job_ção\"}}";
+    let now = Clock::system().now();
+    let early = jiff::Timestamp::from_second(now.as_second() - 3600).unwrap();
+    for (secret, at, sent, status) in [
+        (SECRET, now, body, 204),
+        (SECRET, now, "{\"type\":\"job.failed\"}", 401),
+        (SECRET, early, body, 401),
+        ("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now, body, 401),
+    ] {
+        let signed = sign::headers(secret, "evt_1", at, body.as_bytes()).unwrap();
+        let mut call = house.http.post(&url).body(sent);
+        for (name, value) in &signed {
+            call = call.header(name.as_str(), value.to_str().unwrap());
+        }
+        assert_eq!(call.send().await.unwrap().status(), status, "{sent}");
+    }
+    assert_eq!(line(&mut lines).await, "job.completed job_ção 3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_example_receives_webhooks() {
+    receives(&python().unwrap(), "python/receiver.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn javascript_example_receives_webhooks() {
+    receives(&"node".into(), "javascript/receiver.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_library_reads_our_schemas() {
+    let house = House::open().await;
+    let job = std::fs::read(root().join("docs/examples/job.json")).unwrap();
+    let job: Value = serde_json::from_slice(&job).unwrap();
+    let job = house.call(Method::POST, "/v1/jobs", job).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("job");
+    std::fs::write(&file, job.to_string()).unwrap();
+    let said = Command::new(python().unwrap())
+        .arg(script("python/schemas.py"))
+        .stdin(std::fs::File::open(&file).unwrap())
+        .output()
+        .await
+        .unwrap();
+    let wrong = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success(), "{wrong}");
+}
