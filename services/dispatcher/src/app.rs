@@ -37,6 +37,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
     let client = ClientSettings {
         submit_breaker: config.breaker,
+        run_limit: config.run_limit,
         ..ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key)
     };
     let core = Arc::new(Core {

@@ -6,7 +6,7 @@ use photofinish_jobstore::config::RedisSection;
 use photofinish_model::estimate::Prior;
 use photofinish_model::plan::PlanPolicy;
 use photofinish_objects::config::S3Section;
-use photofinish_runpod::client::BreakerPolicy;
+use photofinish_runpod::client::{BreakerPolicy, OperationLimit};
 use photofinish_runtime::Service;
 use photofinish_runtime::config::de;
 use secrecy::{ExposeSecret, SecretString};
@@ -78,6 +78,7 @@ pub struct RunPodSection {
     pub breaker_open_min: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "breaker_open_max_s")]
     pub breaker_open_max: Duration,
+    pub run_per_10s_max: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,6 +154,7 @@ pub struct Config {
     pub shortage_max: Duration,
     /// When submits give an endpoint a rest.
     pub breaker: BreakerPolicy,
+    pub run_limit: OperationLimit,
     /// RunPod ends an attempt after this.
     pub execution_timeout: Duration,
     /// The longest wait in RunPod's queue.
@@ -224,6 +226,7 @@ impl Config {
                     open_min: runpod.breaker_open_min,
                     open_max: runpod.breaker_open_max,
                 },
+                run_limit: OperationLimit::per_10s(runpod.run_per_10s_max),
                 execution_timeout: runpod.execution_timeout,
                 queue_wait_max: runpod.queue_wait_max,
                 linger: settings.race.linger,

@@ -10,7 +10,7 @@ use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
 use photofinish_objects::Objects;
 use photofinish_outbound::Guard;
-use photofinish_runpod::client::{Client, ClientSettings};
+use photofinish_runpod::client::{Client, ClientSettings, OperationLimit};
 use photofinish_runpod::direct::DirectPorts;
 use photofinish_runpod::proxy::WorkerProxy;
 use photofinish_runtime::Context;
@@ -38,7 +38,10 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .s3
         .settings()
         .map_err(|errors| anyhow::anyhow!(errors.join("; ")))?;
-    let client = ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key);
+    let client = ClientSettings {
+        status_limit: OperationLimit::per_10s(settings.runpod.status_per_10s_max),
+        ..ClientSettings::new(settings.runpod.base_url, settings.runpod.api_key)
+    };
     let proxy = WorkerProxy::new(&settings.runpod.proxy_url, CONNECT, config.stall_max);
     let proxy = proxy.context("set up RunPod's proxy: see runpod.proxy_url")?;
     let direct = DirectPorts::new(config.direct_connect_timeout, config.stall_max);

@@ -53,6 +53,7 @@ pub struct Settings {
 pub struct RunPodSection {
     pub base_url: String,
     pub api_key: SecretString,
+    pub status_per_10s_max: u32,
     pub proxy_url: String,
 }
 

@@ -15,6 +15,16 @@ pub struct OperationLimit {
     pub concurrent: usize,
 }
 
+impl OperationLimit {
+    /// So many calls in 10 s, a fifth of it under way at once.
+    pub fn per_10s(calls: u32) -> Self {
+        Self {
+            per_10s: calls,
+            concurrent: calls as usize / 5,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Limiter {
     bucket: Mutex<Bucket>,

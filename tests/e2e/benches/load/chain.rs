@@ -22,6 +22,8 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
     let settings = vec![
         slots("runpod.workers_max", "2"),
         slots("runpod.per_worker", "128"),
+        slots("runpod.run_per_10s_max", "100000"),
+        Setting::new("fetcher", "runpod.status_per_10s_max", "100000"),
         Setting::new("fetcher", "fetcher.pulls_max", "64"),
     ];
     let runpod = RunPod::stand_in()

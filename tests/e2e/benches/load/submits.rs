@@ -27,6 +27,7 @@ pub(crate) async fn measure() -> anyhow::Result<Vec<Figure>> {
             format!("{}/v2", recorder.url),
         ),
         Setting::new("dispatcher", "runpod.backlog", "1000000"),
+        Setting::new("dispatcher", "runpod.run_per_10s_max", "100000"),
     ];
     let runpod = RunPod::stand_in()
         .flag("--workers-max", "0")
