@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint fmt test interop demo up down bench contact-sheet fuzz arm generate servers servers-stop demo-build
+.PHONY: help lint fmt test interop test-rabbitmq4 contracts demo up down bench contact-sheet fuzz arm generate man servers servers-stop demo-build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,8 +19,14 @@ fmt: ## format everything
 test: ## every test of the workspace against real servers, which it starts and stops
 	scripts/test.sh
 
-interop: ## RunPod's official SDKs, newest, against the emulator and the worker
+interop: ## other people's programs: RunPod's SDKs, Standard Webhooks, schemathesis, the examples
 	scripts/interop.sh test
+
+test-rabbitmq4: ## the AMQP tests against RabbitMQ 4.3 in a chroot (root, 80 MB)
+	scripts/rabbitmq4.sh test
+
+contracts: ## docs/contracts/asyncapi.yaml, read by AsyncAPI's own parser (npm, 55 MB)
+	scripts/contracts.sh
 
 servers: ## start RabbitMQ and Redis for tests (data under .dev/test)
 	scripts/servers.sh start .dev/test
@@ -58,6 +64,9 @@ fuzz: ## the readers of captions and of job requests, fed nonsense for a minute 
 
 arm: ## the renderer's vector instructions for ARM, on an emulated one (needs a cross compiler)
 	scripts/arm.sh
+
+man: ## man pages of the command line, into target/man
+	scripts/man.sh
 
 generate: ## write docs/contracts and what else is generated
 	scripts/generate.sh
