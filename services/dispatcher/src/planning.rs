@@ -70,6 +70,11 @@ impl Core {
         if let Some(doc) = self.objects.run(&end.tenant, &end.job, next).await? {
             return Ok(Some(doc));
         }
+        let deleted = self.objects.outputs_deleted_at(&end.tenant, &end.job);
+        if deleted.await?.is_some() {
+            // Since the retry was asked for: a new run would promise again what is gone.
+            return Ok(None);
+        }
         let missing = || Error::Missing {
             what: "the last run",
             job: end.job.clone(),

@@ -149,6 +149,12 @@ impl KeyNotes {
         !recent
     }
 
+    /// Whether a key was good a while ago: those that invent keys must not shut it out.
+    fn was_good(&self, hash: &str) -> bool {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.contains_key(hash)
+    }
+
     /// Whether the bucket may be asked about one more unknown key.
     fn may_ask(&self, now: Instant) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +190,8 @@ impl Ingest {
         };
         let kind = KeyRecord::KIND;
         let read = async || {
-            if shape == Shape::Untagged && !self.key_notes.may_ask(Instant::now()) {
+            let known = shape == Shape::Tagged || self.key_notes.was_good(&hash);
+            if !known && !self.key_notes.may_ask(Instant::now()) {
                 metrics::counter!("photofinish_ingest_keys_not_asked_total").increment(1);
                 let detail = "too many unknown keys at the moment; try again in a while";
                 return Err(Refusal::new(503, Code::Unavailable, detail));
@@ -201,6 +208,18 @@ impl Ingest {
                 })
             }
             Some(_) | None => Err(unauthorized()),
+        }
+    }
+
+    /// Whether the key of a call that goes on still opens what is the tenant's. What is away says nothing of a key.
+    pub(crate) async fn still_opens(&self, headers: &HeaderMap, tenant: &Tenant) -> bool {
+        let Some(key) = key_of(headers) else {
+            return false;
+        };
+        match self.caller(key).await {
+            Ok(caller) => caller.scope == KeyScope::Tenant(tenant.clone()),
+            Err(Refusal::Fault(_) | Refusal::Over(_)) => true,
+            Err(Refusal::Problem(problem)) => problem.status != 401,
         }
     }
 
@@ -306,6 +325,7 @@ mod tests {
         assert!(notes.is_due("a", now) && notes.is_due("b", now));
         assert!(!notes.is_due("a", now + NOTED_EVERY / 2));
         assert!(notes.is_due("a", now + NOTED_EVERY));
+        assert!(notes.was_good("a") && !notes.was_good("c"));
         let asked = (0..100).filter(|_| notes.may_ask(now)).count();
         assert_eq!(asked, 20);
         assert!(notes.may_ask(now + Duration::from_secs(1)));

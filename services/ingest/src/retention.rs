@@ -59,7 +59,16 @@ impl Ingest {
         let mut swept = 0;
         let limited = |record: &TenantRecord| record.retention.is_limited();
         for record in self.tenants().await?.into_iter().filter(limited) {
-            swept += self.sweep_tenant(&record.tenant, record.retention).await?;
+            let tenant = &record.tenant;
+            match self.sweep_tenant(tenant, record.retention).await {
+                Ok(of_tenant) => swept += of_tenant,
+                // One tenant's trouble is no other's; what was not done is due again.
+                Err(error) => tracing::warn!(
+                    %tenant,
+                    error = error_chain(&error),
+                    "delete what is not kept any longer"
+                ),
+            }
         }
         Ok(swept)
     }
@@ -115,7 +124,14 @@ impl Ingest {
         };
         match expired {
             Ok(()) => {}
-            Err(Refusal::Fault(error)) => return Err(error),
+            Err(Refusal::Fault(error)) if error.is_transient() => return Err(error),
+            Err(Refusal::Fault(error)) => {
+                // For good: left in the list it would keep all that is due after it.
+                let error = error_chain(&error);
+                tracing::error!(%tenant, %job, error, "a job's files cannot be deleted");
+                self.jobstore.strike_ended(tenant, list, job).await?;
+                return Ok(false);
+            }
             Err(Refusal::Problem(_) | Refusal::Over(_)) => {
                 self.jobstore.strike_ended(tenant, list, job).await?;
                 return Ok(false);

@@ -3,7 +3,6 @@
 use crate::core::Notifier;
 use crate::error::Error;
 use crate::handing::DISABLED;
-use crate::receivers;
 use crate::sign;
 use http::HeaderValue;
 use jiff::Timestamp;
@@ -15,6 +14,9 @@ use photofinish_model::webhook::signing;
 use photofinish_objects::{Disabled, WebhookEndpointRecord};
 use photofinish_outbound::{Limits, OutboundError, PostOutcome, Posted};
 use std::time::{Duration, Instant};
+
+/// Bytes of a receiver's answer that are kept.
+const RESPONSE_BYTES_MAX: usize = 1024;
 
 /// A try and what is noted of it; its number is filled in later.
 #[derive(Debug)]
@@ -76,8 +78,7 @@ impl Tried {
                 };
                 tried.log.status_code = Some(status);
                 tried.log.error = None;
-                tried.log.response = (!body_prefix.is_empty())
-                    .then(|| String::from_utf8_lossy(&body_prefix).into_owned());
+                tried.log.response = (!body_prefix.is_empty()).then(|| readable(&body_prefix));
                 timing.first_byte_ms = Some(millis(answered.first_byte));
             }
             Err(error) => {
@@ -209,7 +210,10 @@ impl Notifier {
             .map(|sealed| self.config.sealer.open(sealed))
             .collect::<Result<Vec<String>, _>>()
             .map_err(|source| Error::Secret {
-                whose: receivers::name(&due.receiver).to_owned(),
+                // Not the job's URL, which may be a secret of its own.
+                whose: endpoint
+                    .as_ref()
+                    .map_or_else(|| tenant.to_string(), |endpoint| endpoint.id.clone()),
                 source,
             })?;
         Ok(Ok(Destination {
@@ -220,6 +224,35 @@ impl Notifier {
     }
 }
 
+/// What a receiver answered, as a text that is kept: a stranger's bytes, so their number in Redis is bounded as well.
+fn readable(body: &[u8]) -> String {
+    let shown = |letter: char| match letter {
+        '\n' | '\r' | '\t' => letter,
+        // As JSON it would be six bytes.
+        letter if letter.is_control() => char::REPLACEMENT_CHARACTER,
+        letter => letter,
+    };
+    let mut text: String = String::from_utf8_lossy(body).chars().map(shown).collect();
+    text.truncate(text.floor_char_boundary(RESPONSE_BYTES_MAX));
+    text
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_answer_is_bounded_whatever_its_bytes() {
+        assert_eq!(readable("no, nâo\n".as_bytes()), "no, nâo\n");
+        for byte in [0, 0x1b, b'"', 0xff] {
+            let kept = readable(&[byte; RESPONSE_BYTES_MAX]);
+            let json = serde_json::to_string(&kept).unwrap();
+            assert!(kept.len() <= RESPONSE_BYTES_MAX, "{byte}");
+            assert!(json.len() <= 2 * RESPONSE_BYTES_MAX + 2, "{byte}");
+        }
+    }
 }

@@ -26,7 +26,8 @@ use crate::topology::REJECTED;
 
 /// Messages of a queue that are listed at most.
 pub const PARKED_MAX: usize = 100;
-/// Messages that are looked through for one at most, and the bytes of their bodies.
+/// Messages that are looked through for one at most, and the bytes of their bodies; of a list, too: a refused submission
+/// is as large as its sender likes.
 const SEARCHED_MAX: usize = 1000;
 const SEARCHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Hexadecimal digits of an id that tell messages of one queue apart.
@@ -128,11 +129,13 @@ impl Broker {
         limit: usize,
     ) -> Result<Vec<ParkedMessage>, ParkedError> {
         let look = self.look(place).await?;
-        let mut seen = Vec::new();
+        let (mut seen, mut bytes) = (Vec::new(), 0);
         let listed = async {
             while seen.len() < limit.min(PARKED_MAX)
+                && bytes < SEARCHED_BYTES_MAX
                 && let Some((_, incoming, message)) = look.next().await?
             {
+                bytes += incoming.body.len();
                 seen.push(described(place, &incoming, &message));
             }
             Ok(())

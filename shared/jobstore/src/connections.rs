@@ -95,18 +95,20 @@ impl Connections {
 impl Shared {
     async fn connection(&self, place: usize) -> redis::RedisResult<MultiplexedConnection> {
         let mut place = self.places[place].lock().await;
-        if let Some(made) = &mut place.0 {
-            if made.tried.elapsed() < TRIED_MAX {
-                return Ok(made.connection.clone());
-            }
-            let asked: redis::RedisResult<()> =
-                redis::cmd("PING").query_async(&mut made.connection).await;
-            if asked.is_ok() {
+        // Taken out while it is tried: whoever gives up waiting for its answer leaves no place with a
+        // connection in it that never answers.
+        if let Some(mut made) = place.0.take() {
+            let asked: redis::RedisResult<()> = if made.tried.elapsed() < TRIED_MAX {
+                Ok(())
+            } else {
+                let asked = redis::cmd("PING").query_async(&mut made.connection).await;
                 made.tried = Instant::now();
-                return Ok(made.connection.clone());
+                asked
+            };
+            if asked.is_ok() {
+                return Ok(place.0.insert(made).connection.clone());
             }
         }
-        place.0 = None;
         let connection = self
             .client
             .get_multiplexed_async_connection_with_config(&self.config)
@@ -128,5 +130,64 @@ impl Shared {
         {
             place.0 = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Answers every command with OK, until it is to be quiet.
+    async fn answer(mut socket: TcpStream, quiet: Arc<AtomicBool>) {
+        let mut asked = [0; 4096];
+        while let Ok(read) = socket.read(&mut asked).await
+            && read > 0
+        {
+            let commands = asked[..read].split(|byte| *byte == b'*').count() - 1;
+            if !quiet.load(Ordering::Relaxed) {
+                let answers = b"+OK\r\n".repeat(commands);
+                socket.write_all(&answers).await.unwrap();
+            }
+        }
+    }
+
+    /// A server whose first connection falls silent when it is told to: the machine behind it is gone, and nothing
+    /// says so.
+    #[expect(clippy::disallowed_methods, reason = "a test has no runtime of ours")]
+    async fn server(quiet: Arc<AtomicBool>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut first = Some(quiet);
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(answer(socket, first.take().unwrap_or_default()));
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_not_kept_by_those_who_wait_for_it_in_vain() {
+        let quiet = Arc::<AtomicBool>::default();
+        let connections = Connections::new(&Settings {
+            url: server(quiet.clone()).await.into(),
+            connections_max: 1,
+            timeout: Duration::from_secs(10),
+            ..Settings::default()
+        })
+        .unwrap();
+        connections.lend("test").await.unwrap();
+        quiet.store(true, Ordering::Relaxed);
+        let mut place = connections.0.places[0].lock().await;
+        place.0.as_mut().unwrap().tried = Instant::now().checked_sub(TRIED_MAX).unwrap();
+        drop(place);
+        let soon = Duration::from_millis(200);
+        let cut_short = tokio::time::timeout(soon, connections.lend("test")).await;
+        assert!(cut_short.is_err(), "it is tried first");
+        let lent = tokio::time::timeout(soon * 20, connections.lend("test")).await;
+        lent.unwrap().unwrap();
     }
 }

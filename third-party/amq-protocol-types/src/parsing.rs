@@ -215,16 +215,19 @@ pub fn parse_decimal_value<I: ParsableInput>(i: I) -> ParserResult<I, DecimalVal
     .parse(i)
 }
 
-/// The text of a short string. Bytes that are no UTF-8 become U+FFFD, and what no longer fits is cut off: whoever
-/// publishes a message must not be able to end the connection of whoever consumes it.
+/// The text of a short string. Bytes that are no UTF-8 become U+FFFD, and what no longer fits is cut off, with one
+/// U+FFFD at the end: whoever publishes a message must not be able to end the connection of whoever consumes it.
 fn text<I: Input<Item = u8>>(bytes: I) -> ShortString {
     let bytes: Vec<u8> = bytes.iter_elements().collect();
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    let mut end = text.len().min(MAX_SHORT_STRING_LENGTH);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    if text.len() > MAX_SHORT_STRING_LENGTH {
+        let mut end = MAX_SHORT_STRING_LENGTH - char::REPLACEMENT_CHARACTER.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push(char::REPLACEMENT_CHARACTER);
     }
-    text.truncate(end);
     ShortString::try_new(text).unwrap_or_default()
 }
 

@@ -7,7 +7,11 @@ use crate::error::CliError;
 use crate::output::Output;
 use crate::render;
 use crate::settings::file::nearest;
+use crate::settings::shown;
 use serde_json::{Value, json};
+
+/// What begins as a key does and is longer is the key itself.
+const PREFIX_CHARS_MAX: usize = 16;
 
 /// Does one of the commands.
 pub(crate) async fn run(
@@ -38,6 +42,7 @@ pub(crate) async fn run(
             path.push(&id);
             client.delete(&path).await?;
             let answer = json!({"id": id, "revoked": true});
+            let key = spoken(key);
             output.answer(&answer, |_| {
                 format!("{key} is revoked: refused within 30 s everywhere\n")
             })
@@ -61,6 +66,15 @@ fn path_of(owner: &KeyOwner) -> Vec<&str> {
     }
 }
 
+/// What was typed, or its beginning if it is a whole key: one that leaked is revoked, not written down once more.
+fn spoken(typed: &str) -> String {
+    if typed.starts_with("pf_") && typed.chars().count() > PREFIX_CHARS_MAX {
+        shown(typed)
+    } else {
+        typed.to_owned()
+    }
+}
+
 /// The id of the one key whose id or prefix begins so.
 fn meant(keys: &Value, typed: &str) -> Result<String, CliError> {
     let rows = keys["data"].as_array().map(Vec::as_slice);
@@ -75,14 +89,16 @@ fn meant(keys: &Value, typed: &str) -> Result<String, CliError> {
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(text(one, "id")),
         (Some(_), Some(_)) => Err(CliError::NotMeant(format!(
-            "{typed} is the beginning of more than one key: give more of the id"
+            "{} is the beginning of more than one key: give more of the id",
+            spoken(typed)
         ))),
         (None, _) => {
             let prefixes: Vec<String> = rows.iter().map(|row| text(row, "prefix")).collect();
             let known: Vec<&str> = prefixes.iter().map(String::as_str).collect();
             let hint = nearest(typed, &known).map(|near| format!(": did you mean {near}?"));
             Err(CliError::NotMeant(format!(
-                "there is no key {typed}{}",
+                "there is no key {}{}",
+                spoken(typed),
                 hint.unwrap_or_default()
             )))
         }
@@ -102,6 +118,9 @@ mod tests {
         }
         let many = meant(&keys, "aa").unwrap_err().to_string();
         assert!(many.contains("more than one"), "{many}");
+        let whole = "pf_0123456789abcdefghijk";
+        let unknown = meant(&keys, whole).unwrap_err().to_string();
+        assert!(!unknown.contains(whole), "{unknown}");
         let none = meant(&keys, "pf_ayz").unwrap_err().to_string();
         assert!(none.contains("did you mean pf_xyz"), "{none}");
     }

@@ -50,7 +50,7 @@ impl ConfigFile {
         };
         let table: Table = text
             .parse()
-            .map_err(|error: toml::de::Error| faulty(vec![error.to_string()]))?;
+            .map_err(|error| faulty(vec![unreadable(&text, &error)]))?;
         Self::of(&table).map(Some).map_err(faulty)
     }
 
@@ -83,6 +83,14 @@ impl ConfigFile {
             Err(faults)
         }
     }
+}
+
+/// Where the file is no TOML, and why; not the line itself, in which a key may stand.
+fn unreadable(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count() + 1);
+    let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+    format!("{place}{}", error.message())
 }
 
 fn profile(name: &str, value: &Value, faults: &mut Vec<String>) -> BTreeMap<String, String> {
@@ -193,6 +201,14 @@ mod tests {
             assert!(said.contains(part), "{part} in\n{said}");
         }
         assert!(faults("profile = 'x'")[0].contains("[profiles.x]"));
+    }
+
+    #[test]
+    fn a_broken_file_is_told_of_without_the_key_in_it() {
+        let text = "[profiles.a]\nurl = 'http://a'\napi_key = pf_secret\n";
+        let said = unreadable(text, &text.parse::<Table>().unwrap_err());
+        assert!(said.starts_with("line 3: "), "{said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 
     #[test]

@@ -124,6 +124,38 @@ async fn a_retry_whose_process_died_half_way_is_carried_on() -> anyhow::Result<(
     Ok(())
 }
 
+/// A run that goes on from outputs which are gone would promise them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_a_deletion_of_the_outputs_overtook_begins_nothing() -> anyhow::Result<()> {
+    let house = House::open().await?;
+    let job = house.submit(1, 600).await?;
+    house.sim_status("IN_QUEUE").await?;
+    house.command(&job, 1, Command::Cancel).await?;
+    house.end(&job, 1).await?;
+    let (tenant, accepted_at) = (&house.tenant, now());
+    wait_for(SOON, "the run is closed", || async {
+        let open = house.objects.is_open(tenant, &job, 1).await.ok()?;
+        (!open).then_some(())
+    })
+    .await?;
+    house
+        .objects
+        .mark_outputs_deleted(tenant, &job, accepted_at)
+        .await?;
+    house
+        .command(&job, 1, Command::Retry { accepted_at })
+        .await?;
+    // What comes after it is done: so was it.
+    house.submit(1, 600).await?;
+    wait_for(SOON, "the other job at RunPod", || async {
+        let jobs = house.sim_jobs().await.ok()?;
+        (jobs.len() == 2).then_some(())
+    })
+    .await?;
+    assert!(house.objects.run(tenant, &job, 2).await?.is_none());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_waits_for_what_other_parts_cost_but_not_for_long() -> anyhow::Result<()> {
     let settings = [

@@ -30,6 +30,17 @@ const GZIP_BYTES_MIN: u64 = 1024;
 /// A browser may remember for so long what it is allowed to call.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
+/// The methods that are told apart in numbers.
+static METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
 /// The times of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -42,7 +53,7 @@ pub(super) struct Times {
 /// A span, an id and numbers for each call.
 pub(super) async fn observed(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let method = request.method().to_string();
+    let method = known(request.method());
     let matched = request
         .extensions()
         .get::<MatchedPath>()
@@ -75,13 +86,19 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
     let nosniff = HeaderName::from_static("x-content-type-options");
     headers.insert(nosniff, HeaderValue::from_static("nosniff"));
     let labels = [
-        ("method", method),
+        ("method", method.to_owned()),
         ("route", route),
         ("status", status.to_string()),
     ];
     metrics::counter!("photofinish_ingest_http_requests_total", &labels).increment(1);
     metrics::histogram!("photofinish_ingest_http_seconds").record(begun.elapsed().as_secs_f64());
     response
+}
+
+/// A method's name; a stranger's own word would make a new row of numbers, for ever.
+fn known(method: &Method) -> &'static str {
+    let known = METHODS.iter().find(|known| *known == method);
+    known.map_or("other", Method::as_str)
 }
 
 /// The client's own id if it can stand in logs and headers, else a new one.
@@ -119,9 +136,15 @@ pub(super) async fn bounded(
     }
 }
 
-/// The types that a call answers with.
+/// The types that a call answers with; none where it does not matter: a hook is told what it may drop, and an output is
+/// somewhere else, of whatever type its player wants.
 fn offered(path: &str) -> &'static [&'static str] {
-    if path.starts_with("/v1/jobs/") && path.ends_with("/events") {
+    let of_job = path
+        .strip_prefix("/v1/jobs/")
+        .and_then(|rest| rest.split_once('/'));
+    if path.starts_with("/hooks/") || of_job.is_some_and(|(_, rest)| rest.starts_with("outputs/")) {
+        &[]
+    } else if path.starts_with("/v1/jobs/") && path.ends_with("/events") {
         &["text/event-stream"]
     } else if path == "/docs" {
         &["text/html"]
@@ -156,7 +179,7 @@ fn accepts(headers: &HeaderMap, offered: &[&str]) -> bool {
         };
         !refused && offered.iter().any(matches)
     };
-    ranges.is_empty() || ranges.iter().any(takes)
+    offered.is_empty() || ranges.is_empty() || ranges.iter().any(takes)
 }
 
 /// Packs answers that are worth it; event streams never.
@@ -213,6 +236,18 @@ mod tests {
         }
         assert!(accepts(&HeaderMap::new(), json));
         assert_eq!(offered("/v1/jobs/job_1/events"), ["text/event-stream"]);
+        assert!(!offered("/v1/jobs/job_1/outputs").is_empty());
+        let mut video = HeaderMap::new();
+        video.insert(ACCEPT, HeaderValue::from_static("video/mp4"));
+        for anything in ["/v1/jobs/job_1/outputs/a", "/hooks/runpod/token"] {
+            assert!(accepts(&video, offered(anything)), "{anything}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_nobody_knows_makes_no_row_of_its_own() {
+        assert_eq!(known(&Method::PATCH), "PATCH");
+        assert_eq!(known(&Method::from_bytes(b"BREW7").unwrap()), "other");
     }
 
     #[test]

@@ -13,8 +13,7 @@ use crate::core::Ingest;
 use crate::error::{Error, Refusal};
 use crate::problems::Path;
 use crate::streams::Seat;
-use axum::extract::{FromRequestParts as _, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +22,7 @@ use jiff::Timestamp;
 use photofinish_contract::event::WebhookBody;
 use photofinish_contract::messages::JobEvent;
 use photofinish_contract::telling;
+use photofinish_jobstore::EVENTS_PAGE_MAX;
 use photofinish_model::sequence::{Moment, sequence};
 use photofinish_model::{Code, JobId, JobSnapshot, Tenant};
 use std::collections::{BTreeMap, VecDeque};
@@ -58,7 +58,6 @@ async fn follow(
     AsTenant(tenant): AsTenant,
     Path(id): Path<String>,
     headers: HeaderMap,
-    parts: Parts,
 ) -> Result<Response, Refusal> {
     let last = last_event_id(&headers)?;
     let job = ingest.find(&tenant, &id).await?;
@@ -70,7 +69,7 @@ async fn follow(
     let following = Following {
         ingest,
         seat,
-        parts,
+        headers,
         tenant,
         job: job.job,
         after,
@@ -101,8 +100,8 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
 struct Following {
     ingest: Arc<Ingest>,
     seat: Seat,
-    /// The call, for its key.
-    parts: Parts,
+    /// Of the call, for its key.
+    headers: HeaderMap,
     tenant: Tenant,
     job: JobId,
     /// The sequence of the last event that was sent.
@@ -110,6 +109,7 @@ struct Following {
     owed: VecDeque<JobEvent>,
     /// Nothing comes after what is owed.
     over: bool,
+    /// False: the next look is due at once.
     begun: bool,
     key_checked: Instant,
 }
@@ -156,13 +156,7 @@ impl Following {
             return true;
         }
         self.key_checked = Instant::now();
-        let again = AsTenant::from_request_parts(&mut self.parts, &self.ingest).await;
-        match again {
-            Ok(AsTenant(tenant)) => tenant == self.tenant,
-            // What is away, or a quota, says nothing of the key.
-            Err(Refusal::Fault(_) | Refusal::Over(_)) => true,
-            Err(Refusal::Problem(problem)) => problem.status != 401,
-        }
+        self.ingest.still_opens(&self.headers, &self.tenant).await
     }
 
     /// Finds out what is owed.
@@ -175,23 +169,28 @@ impl Following {
             .into_iter()
             .map(|event| (event.sequence, event))
             .collect();
-        match self
+        let end = sequence(job.run, Moment::Final);
+        let logged = self
             .ingest
             .jobstore
             .events_after(&self.job, self.after)
             .await
-        {
-            Ok(logged) => events.extend(logged.into_iter().map(|event| (event.sequence, event))),
-            Err(error) => tracing::debug!(
-                error = photofinish_runtime::error_chain(&error),
-                "no log of events"
-            ),
-        }
-        let end = sequence(job.run, Moment::Final);
+            .unwrap_or_else(|error| {
+                tracing::debug!(
+                    error = photofinish_runtime::error_chain(&error),
+                    "no log of events"
+                );
+                Vec::new()
+            });
+        // The log goes on behind a page that is full: what the job's record knows, its end above all, waits for that.
+        let full = logged.get(EVENTS_PAGE_MAX - 1);
+        let until = full.map_or(end, |last| last.sequence.min(end));
+        self.begun = until == end;
+        events.extend(logged.into_iter().map(|event| (event.sequence, event)));
         self.owed = events
             .into_values()
             .filter(|event| event.sequence > self.after)
-            .take_while(|event| event.sequence <= end)
+            .take_while(|event| event.sequence <= until)
             .collect();
         let ended = |event: &JobEvent| event.sequence == end;
         self.over = self.after >= end || self.owed.iter().any(ended);

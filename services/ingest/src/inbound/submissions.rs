@@ -89,6 +89,10 @@ impl Ingest {
             let detail = "reply_to names a queue of ours; name one of your own";
             return Err(Refusal::new(422, Code::InvalidReplyTo, detail));
         }
+        if self.answers_another(incoming).await? {
+            let detail = "reply_to names another tenant's queue; name one of your own";
+            return Err(Refusal::new(422, Code::InvalidReplyTo, detail));
+        }
         match incoming.routing_key.as_str() {
             "job.submit" => {
                 if incoming.header(PACED).is_none() {
@@ -132,6 +136,21 @@ impl Ingest {
             None => Err(unknown(format!(
                 "there is no tenant {tenant}; an operator makes it"
             ))),
+        }
+    }
+
+    /// Whether `reply_to` is named as a queue of another tenant (`{tenant}.…`): an answer goes out with our rights, and
+    /// must not reach what its submitter could not.
+    async fn answers_another(&self, incoming: &Incoming) -> Result<bool, Error> {
+        let default = self.config.default_tenant.as_ref().map(Tenant::as_str);
+        let own = incoming.submitter().or(default);
+        let owner = incoming.reply_to.as_deref().unwrap_or_default();
+        let owner = owner.split_once('.').map(|(owner, _)| owner);
+        // `amq.…` is named by RabbitMQ.
+        let other = owner.filter(|owner| *owner != "amq" && Some(*owner) != own);
+        match other.and_then(|other| other.parse::<Tenant>().ok()) {
+            Some(other) => Ok(self.tenant_record(&other).await?.is_some()),
+            None => Ok(false),
         }
     }
 
@@ -194,6 +213,10 @@ impl Ingest {
         self.publisher.publish(outgoing).await?;
         let labels = [("code", problem.code.as_str())];
         metrics::counter!("photofinish_ingest_rejected_total", &labels).increment(1);
+        // Unknown is no reason to write into a queue that may be another's.
+        if self.answers_another(incoming).await.unwrap_or(true) {
+            return Ok(());
+        }
         self.reply(incoming, "job.rejected", problem).await
     }
 }

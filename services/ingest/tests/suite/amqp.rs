@@ -109,6 +109,37 @@ async fn what_is_refused_lies_in_rejected_with_the_reason() {
 }
 
 #[tokio::test]
+async fn no_answer_goes_to_another_tenants_queue() {
+    let house = House::open().await;
+    house.amqp_user(house.tenant.as_str()).await;
+    let good = job(1).to_string();
+    let other = format!("o-{}", uuid::Uuid::new_v4().simple());
+    house.make_tenant(&other).await;
+    let theirs = format!("{other}.replies");
+    house.make_queue(&theirs).await;
+    // With a user and without: neither reaches a queue that is another tenant's.
+    for (user, code) in [
+        (Some(&house.tenant), "invalid_reply_to"),
+        (None, "unknown_tenant"),
+    ] {
+        let mut foreign = json!({"reply_to": theirs});
+        if let Some(user) = user {
+            foreign["user_id"] = json!(user);
+        }
+        house.publish("job.submit", foreign, &good).await;
+        let refused = house.next_in("photofinish.rejected").await;
+        assert_eq!(refused["properties"]["headers"]["x-rejected-code"], code);
+    }
+    house.amqp_user(&other).await;
+    let own = json!({"user_id": other, "reply_to": theirs, "correlation_id": "own"});
+    house.publish_as(&other, "job.submit", own, &good).await;
+    let first = house.next_in(&theirs).await;
+    assert_eq!(first["properties"]["correlation_id"], "own");
+    house.planned().await;
+    house.nothing_planned().await;
+}
+
+#[tokio::test]
 async fn a_user_without_a_tenant_is_refused_and_the_default_tenant_is_made() {
     let redis = photofinish_kit::Redis::fresh().unwrap();
     let default = [("auth.default_tenant", "house")];

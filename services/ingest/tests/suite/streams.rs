@@ -5,7 +5,7 @@ use crate::jobs::{accepted, half_done, redis_flush, run_doc};
 use photofinish_broker::{Outgoing, Target};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::JobEvent;
-use photofinish_jobstore::Logged;
+use photofinish_jobstore::{EVENTS_PAGE_MAX, Logged};
 use photofinish_kit::{Method, RedisServer, wait_until};
 use photofinish_model::sequence::{Moment, sequence};
 use photofinish_model::{JobSnapshot, JobStatus};
@@ -156,6 +156,36 @@ async fn a_stream_tells_what_happens_as_it_happens_and_ends_with_the_run() {
     let path = format!("/v1/jobs/{id}/events");
     let (status, _) = ask(house.call(Method::GET, &path).bearer_auth(other)).await;
     assert_eq!(status, 404, "another tenant's job");
+}
+
+#[tokio::test]
+async fn a_long_log_is_told_whole_before_the_end() {
+    let house = House::open().await;
+    let (_, shown) = house.submit(None, &job(2)).await;
+    let id = shown["id"].as_str().unwrap().to_owned();
+    let known = house.jobstore.job(&id.parse().unwrap()).await;
+    let snapshot = known.unwrap().unwrap();
+    let settled = EVENTS_PAGE_MAX as u32 + 5;
+    for settled in 1..=settled {
+        let event = progress(&snapshot, settled);
+        let logged = house.jobstore.log_event(&event, Duration::ZERO).await;
+        assert_eq!(logged.unwrap(), Logged::Stands);
+    }
+    let end = JobSnapshot {
+        status: JobStatus::Cancelled,
+        finished_at: Some(snapshot.created_at),
+        ..snapshot
+    };
+    let _recorded = house.jobstore.finish(&end).await.unwrap();
+    let begun = Instant::now();
+    let mut stream = Followed::open(follow(&house, &id, Some(10_000_002))).await;
+    for settled in 1..=settled {
+        let told = stream.next().await.unwrap().0;
+        assert_eq!(told, 10_000_002 + u64::from(settled));
+    }
+    assert_eq!(stream.next().await.unwrap().0, 19_999_999);
+    assert_eq!(stream.next().await, None);
+    assert!(begun.elapsed() < WOKEN, "without waiting between two pages");
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Notifier {
             }
             // Redis was emptied meanwhile.
             self.jobstore
-                .delivery_create(&due.delivery, &self.record(due))
+                .delivery_create(&due.delivery, &Self::record(due))
                 .await?;
             match self
                 .jobstore
@@ -154,13 +154,14 @@ impl Notifier {
         }
     }
 
-    fn record(&self, due: &DeliveryDue) -> DeliveryRecord {
+    fn record(due: &DeliveryDue) -> DeliveryRecord {
         DeliveryRecord {
             id: due.delivery.clone(),
             event_id: due.event.id(),
             event: due.event.clone(),
             receiver: due.receiver.clone(),
-            created_at: self.clock.now(),
+            // When it was made nobody knows any more. Were it now, its schedule would begin anew.
+            created_at: due.event.at(),
         }
     }
 

@@ -5,11 +5,14 @@
 use crate::house::{House, SOON, TENANT_SECRET, at};
 use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::topology::Tier;
-use photofinish_kit::{Answer, Method, Receiver, wait_for};
+use photofinish_kit::{Answer, Method, Receiver, RedisServer, wait_for};
 use photofinish_model::delivery::{DeliveryStatus, SCHEDULE};
 use photofinish_runtime::Clock;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+
+/// Calls of a receiver that never takes it.
+const TRIES: usize = SCHEDULE.len() + 1;
 
 /// A message that waits in a tier, taken out of it.
 async fn waiting(house: &House) -> Option<(Tier, Value)> {
@@ -36,6 +39,33 @@ async fn give_back(house: &House, message: &Value) {
     assert_eq!(answer.unwrap()["routed"], true);
 }
 
+/// Plays the tiers until the receiver was called so often.
+async fn walk(house: &House, receiver: &Receiver, clock: &Clock, calls: usize) {
+    loop {
+        let next = wait_for(SOON, "a message in a tier, or the last call", || async {
+            if receiver.received().len() == calls {
+                return Some(None);
+            }
+            waiting(house).await.map(Some)
+        });
+        let Some((tier, message)) = next.await.unwrap() else {
+            break;
+        };
+        clock.advance(SignedDuration::try_from(tier.wait).unwrap());
+        give_back(house, &message).await;
+    }
+}
+
+/// The moments at which it is to be called.
+fn by_the_schedule() -> Vec<Timestamp> {
+    let mut expected = vec![at()];
+    for pause in SCHEDULE {
+        let last = expected[expected.len() - 1];
+        expected.push(last + SignedDuration::try_from(pause).unwrap());
+    }
+    expected
+}
+
 #[tokio::test]
 async fn a_receiver_that_is_dead_for_three_days_is_called_by_the_schedule_and_then_listed() {
     let clock = Clock::standing_at(at());
@@ -46,27 +76,10 @@ async fn a_receiver_that_is_dead_for_three_days_is_called_by_the_schedule_and_th
     receiver.always(Answer::status(500));
     let job = house.job(1, Some(&receiver.url("/dead"))).await;
     house.tell(&house.complete(&job).await).await;
-    let tries = SCHEDULE.len() + 1;
-    loop {
-        let next = wait_for(SOON, "a message in a tier, or the last try", || async {
-            if receiver.received().len() == tries {
-                return Some(None);
-            }
-            waiting(&house).await.map(Some)
-        });
-        let Some((tier, message)) = next.await.unwrap() else {
-            break;
-        };
-        clock.advance(SignedDuration::try_from(tier.wait).unwrap());
-        give_back(&house, &message).await;
-    }
+    walk(&house, &receiver, &clock, TRIES).await;
     let failed = house.delivery(&job.job, DeliveryStatus::Failed).await;
     let seen: Vec<Timestamp> = failed.attempts.iter().map(|one| one.at).collect();
-    let mut expected = vec![at()];
-    for pause in SCHEDULE {
-        let last = expected[expected.len() - 1];
-        expected.push(last + SignedDuration::try_from(pause).unwrap());
-    }
+    let expected = by_the_schedule();
     assert_eq!(seen, expected, "the contract's schedule, to the second");
     let received = receiver.received();
     assert_eq!(received.len(), 10);
@@ -78,4 +91,31 @@ async fn a_receiver_that_is_dead_for_three_days_is_called_by_the_schedule_and_th
         let signed = signed.sign(id, at.as_second(), &one.body).unwrap();
         assert_eq!(one.header("webhook-signature"), signed);
     }
+}
+
+#[tokio::test]
+async fn a_redis_that_was_emptied_does_not_begin_the_schedule_anew() {
+    let (clock, mut redis) = (
+        Clock::standing_at(at()),
+        RedisServer::start().await.unwrap(),
+    );
+    let house = House::at_with_redis(clock.clone(), &redis.url()).await;
+    let receiver = Receiver::start().await.unwrap();
+    receiver.always(Answer::status(500));
+    let job = house.job(1, Some(&receiver.url("/dead"))).await;
+    house.tell(&house.complete(&job).await).await;
+    walk(&house, &receiver, &clock, 4).await;
+    redis.kill();
+    redis.restart().await.unwrap();
+    walk(&house, &receiver, &clock, TRIES).await;
+    let expected: Vec<String> = by_the_schedule()
+        .iter()
+        .map(|at| at.as_second().to_string())
+        .collect();
+    let received = receiver.received();
+    let called: Vec<&str> = received
+        .iter()
+        .map(|one| one.header("webhook-timestamp"))
+        .collect();
+    assert_eq!(called, expected);
 }

@@ -74,6 +74,11 @@ impl House {
         Self::with_clock(&redis.url, &redis.prefix, &[LOOPBACK], clock).await
     }
 
+    /// One with this Redis, whose notifier goes by this clock.
+    pub(crate) async fn at_with_redis(clock: Clock, url: &str) -> Self {
+        Self::with_clock(url, "t:", &[LOOPBACK], clock).await
+    }
+
     async fn with(redis_url: &str, prefix: &str, more: &[(&str, &str)]) -> Self {
         Self::with_clock(redis_url, prefix, more, Clock::system()).await
     }

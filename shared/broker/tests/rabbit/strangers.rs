@@ -25,6 +25,7 @@ async fn no_bytes_of_a_stranger_end_the_connection() -> anyhow::Result<()> {
     let cases = [
         named(b"\xff\xfe"),
         named(&[0xff; 255]),
+        named(&[&[b'a'; 254][..], b"\xff"].concat()),
         Properties {
             content_type: Some(vec![0xc3]),
             reply_to: Some(vec![0xe2, 0x82]),
@@ -54,9 +55,11 @@ async fn no_bytes_of_a_stranger_end_the_connection() -> anyhow::Result<()> {
         ids.extend(incoming.message_id);
     }
     let unreadable = "\u{fffd}".repeat(85);
+    let cut = format!("{}\u{fffd}", "a".repeat(252));
     let wanted = [
         "\u{fffd}\u{fffd}",
         &unreadable,
+        &cut,
         "types",
         "header",
         "nested",

@@ -10,6 +10,7 @@
 )]
 
 mod accept;
+mod admitted;
 mod bare;
 mod chain;
 mod client;
@@ -21,7 +22,7 @@ mod waiting;
 use photofinish_kit::measure::{Figure, record};
 
 /// The figures by the name that may be given to have one alone.
-const ALL: [&str; 4] = ["accept", "chain", "submits", "waiting"];
+const ALL: [&str; 5] = ["accept", "admitted", "chain", "submits", "waiting"];
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args()
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         let figures: Vec<Figure> = runtime.block_on(async {
             match name {
                 "accept" => accept::measure().await,
+                "admitted" => admitted::measure().await,
                 "chain" => chain::measure().await,
                 "submits" => submits::measure().await,
                 _ => waiting::measure().await,
