@@ -147,9 +147,14 @@ impl Rabbit {
     }
 }
 
+/// Between the last declare in a virtual host and its deletion. RabbitMQ 3.10 gives up dead-lettering on the whole node
+/// when quorum queues are deleted in the moment in which they begin.
+const UNDECLARED: Duration = Duration::from_millis(300);
+
 impl Drop for Rabbit {
     fn drop(&mut self) {
         let (api, path) = (self.api.clone(), format!("/api/vhosts/{}", self.vhost));
+        let right = format!("/api/permissions/{}/{}", self.vhost, user_of(&self.amqp));
         // Drop cannot await, and the test's own runtime may be a single thread: another thread does it.
         let deletion = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -157,8 +162,12 @@ impl Drop for Rabbit {
                 .build()?;
             runtime.block_on(async {
                 let http = client()?;
-                let call = call(&http, &api, Method::DELETE, &path, None);
-                tokio::time::timeout(Duration::from_secs(5), call).await?
+                let deleted = async {
+                    call(&http, &api, Method::DELETE, &right, None).await?;
+                    tokio::time::sleep(UNDECLARED).await; // paced: a queue that was just declared begins
+                    call(&http, &api, Method::DELETE, &path, None).await
+                };
+                tokio::time::timeout(Duration::from_secs(5), deleted).await?
             })
         });
         // Best effort: `servers.sh clean` throws away what is left.
