@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -98,9 +98,18 @@ impl Incoming {
         let raw = properties.headers().as_ref().unwrap_or(&empty);
         let user_id = owned(properties.user_id());
         let ours = user_id.as_deref() == Some(own);
-        let headers = match queue {
-            Some(WorkQueue::Submissions) if !ours => headers::keep(raw, is_trace),
-            Some(_) | None => headers::keep(raw, headers::allowed),
+        let submitted = match queue {
+            Some(WorkQueue::Submissions) => true,
+            // RabbitMQ itself parked it, as its sender had written it.
+            Some(WorkQueue::Parked) => {
+                delivery.routing_key.as_str() == Family::Submissions.as_str()
+            }
+            Some(_) | None => false,
+        };
+        let headers = if submitted && !ours {
+            as_a_stranger_sent_it(raw)
+        } else {
+            headers::keep(raw, headers::allowed)
         };
         let named = ours
             .then(|| headers::text(&headers, headers::TENANT))
@@ -174,6 +183,20 @@ impl Incoming {
     }
 }
 
+/// Of the headers only the trace; and the key that RabbitMQ saw, if it gave the message up.
+fn as_a_stranger_sent_it(raw: &FieldTable) -> FieldTable {
+    let mut headers = headers::keep(raw, is_trace);
+    let key = latest_death(raw).and_then(|death| {
+        let keys = death.inner().get("routing-keys")?.as_array()?;
+        let key = keys.as_slice().first()?.as_long_string()?;
+        Some(String::from_utf8_lossy(key.as_bytes()).into_owned())
+    });
+    if let Some(key) = key {
+        headers::put_text(&mut headers, headers::FIRST_KEY, &key);
+    }
+    headers
+}
+
 fn is_trace(name: &str) -> bool {
     name == headers::TRACEPARENT || name == headers::TRACESTATE
 }
@@ -203,18 +226,18 @@ fn parked(ours: &FieldTable, raw: &FieldTable, routing_key: &str) -> Parked {
     }
 }
 
-/// Reason and queue of the latest death, which stands first in `x-death`.
+/// Reason and queue of the latest death.
 fn first_death(raw: &FieldTable) -> (Option<String>, Option<String>) {
-    let latest = raw
-        .inner()
-        .get("x-death")
-        .and_then(AMQPValue::as_array)
-        .and_then(|deaths| deaths.as_slice().first())
-        .and_then(AMQPValue::as_field_table);
-    latest.map_or((None, None), |death| {
+    latest_death(raw).map_or((None, None), |death| {
         (
             headers::text(death, "reason"),
             headers::text(death, "queue"),
         )
     })
+}
+
+/// The latest death stands first in `x-death`.
+fn latest_death(raw: &FieldTable) -> Option<&FieldTable> {
+    let deaths = raw.inner().get("x-death")?.as_array()?;
+    deaths.as_slice().first()?.as_field_table()
 }

@@ -3,7 +3,7 @@
 
 use crate::core::Core;
 use crate::error::Error;
-use photofinish_broker::{Disposition, Incoming, Outgoing};
+use photofinish_broker::{Disposition, Family, Incoming, Outgoing};
 use photofinish_contract::messages::{
     Command, JobCommand, PartFinished, PartReady, PartSubmitted, PlanMessage,
 };
@@ -58,6 +58,10 @@ impl Core {
 /// The run that a parked message belongs to, if it can be read. Events and deliveries are not
 /// here: an ended job stays ended when nobody could be told.
 fn run_of(incoming: &Incoming) -> Option<(Tenant, JobId, u32)> {
+    // A stranger's words, whatever they look like.
+    if incoming.parked()?.family == Family::Submissions {
+        return None;
+    }
     if let Ok(message) = incoming.json::<PlanMessage>() {
         return match message {
             PlanMessage::JobAccepted(accepted) => Some((accepted.tenant, accepted.job, 1)),

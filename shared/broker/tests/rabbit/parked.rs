@@ -1,10 +1,13 @@
 //! Parked messages: looked at, sent back, dropped.
 
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicRejectOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use photofinish_broker::{
-    Family, Outgoing, ParkedIn, ParkedMessage, REJECTED_CODE, Target, WorkQueue,
+    Disposition, Family, Outgoing, ParkedIn, ParkedMessage, REJECTED_CODE, Target, WorkQueue,
 };
 
-use crate::rig::{Process, one};
+use crate::rig::{Outside, Process, SOON, next, one};
 
 async fn park(process: &Process, id: &str, origin: &str) -> anyhow::Result<()> {
     let message = Outgoing::new(Target::Dead(Family::Plan), format!("body of {id}"))
@@ -130,5 +133,47 @@ async fn a_refused_submission_is_handled_anew_as_its_tenants() -> anyhow::Result
         ),
         ("job.submit", Some("order-1"))
     );
+    Ok(())
+}
+
+/// What RabbitMQ itself gives up still has the headers of whoever sent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_rabbitmq_gives_up_says_nothing_of_itself() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let outside = Outside::connect(&rabbit.url()).await?;
+    let mut forged = FieldTable::default();
+    for (name, value) in [
+        ("x-photofinish-tenant", "somebody-else"),
+        ("x-parked-origin", "dispatcher.plan"),
+        ("x-first-routing-key", "job.cancel"),
+    ] {
+        forged.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    let properties = BasicProperties::default().with_headers(forged);
+    outside
+        .publish("photofinish.jobs", "job.submit", "{}", properties)
+        .await?;
+    for _ in 0..=photofinish_broker::topology::DELIVERY_LIMIT {
+        let get = || async {
+            let options = BasicGetOptions::default();
+            let got = outside
+                .channel
+                .basic_get("ingest.submissions".into(), options);
+            got.await.ok().flatten()
+        };
+        let message = photofinish_kit::wait_for(SOON, "it again", get).await?;
+        let again = BasicRejectOptions { requeue: true };
+        message.acker.reject(again).await?;
+    }
+    let mut parked = process.collect(WorkQueue::Parked, 1);
+    let given_up = next(&mut parked).await?.answer(Disposition::Ack);
+    let why = given_up.parked().expect("why");
+    assert_eq!(
+        (why.family, why.origin.as_str()),
+        (Family::Submissions, "ingest.submissions")
+    );
+    assert_eq!(given_up.routing_key, "job.submit");
+    assert_eq!(given_up.submitter(), None);
+    assert_eq!(given_up.header("x-photofinish-tenant"), None);
     Ok(())
 }
