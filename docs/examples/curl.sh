@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A job over HTTP by hand. usage: PHOTOFINISH_URL=… PHOTOFINISH_KEY=… curl.sh job.json order-17
+# A job over HTTP by hand. usage: PHOTOFINISH_URL=… PHOTOFINISH_API_KEY=… curl.sh job.json order-17
 set -euo pipefail
-photofinish() { curl --silent --show-error --fail-with-body -H "Authorization: Bearer $PHOTOFINISH_KEY" "$@"; }
+photofinish() { curl --silent --show-error --fail-with-body -H "Authorization: Bearer $PHOTOFINISH_API_KEY" "$@"; }
 
 # What it would take: nothing is run.
 photofinish -H 'Content-Type: application/json' --data-binary "@$1" "$PHOTOFINISH_URL/v1/jobs?dry_run=true"

@@ -1,6 +1,6 @@
 """Submits a job over HTTP, reads its event stream, and prints where the outputs are.
 
-    PHOTOFINISH_URL=https://photofinish.example.com PHOTOFINISH_KEY=pf_… python http_client.py job.json order-17
+    PHOTOFINISH_URL=https://photofinish.example.com PHOTOFINISH_API_KEY=pf_… python http_client.py job.json order-17
 
 Nothing but the standard library. The second argument is the idempotency key.
 """
@@ -19,7 +19,7 @@ FINAL = {"job.completed", "job.failed", "job.cancelled"}
 def call(method, path, body=None, headers=None):
     """One call. A problem document says what to do: its `detail`, and `errors` for each field."""
     request = urllib.request.Request(os.environ["PHOTOFINISH_URL"].rstrip("/") + path, body, method=method)
-    request.add_header("Authorization", "Bearer " + os.environ["PHOTOFINISH_KEY"])
+    request.add_header("Authorization", "Bearer " + os.environ["PHOTOFINISH_API_KEY"])
     for name, value in (headers or {}).items():
         request.add_header(name, value)
     return urllib.request.urlopen(request, timeout=60)

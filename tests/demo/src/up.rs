@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use photofinish_kit::wait_until;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::say::say;
@@ -109,12 +108,14 @@ pub async fn make_tenant(http: &reqwest::Client, wiring: &Wiring) -> anyhow::Res
     let tenant = admin(http, wiring, "/v1/admin/tenants", json!({"id": name})).await?;
     let path = format!("/v1/admin/tenants/{name}/keys");
     let key = admin(http, wiring, &path, json!({})).await?;
+    let path = format!("/v1/admin/tenants/{name}/amqp-user");
+    let user = admin(http, wiring, &path, json!({})).await?;
     let text = |value: &Value, field: &str| {
         let text = value[field].as_str().map(str::to_owned);
         text.with_context(|| format!("no {field} in the answer to a call of /v1/admin"))
     };
     Ok(Client {
-        amqp_url: make_amqp_user(http, wiring, &name).await?,
+        amqp_url: text(&user, "url")?,
         api_key: text(&key, "key")?,
         webhook_secret: text(&tenant, "webhook_secret")?,
         tenant: name,
@@ -137,35 +138,6 @@ async fn admin(
     let text = answer.text().await.unwrap_or_default();
     anyhow::ensure!(status.is_success(), "POST {path}: {status}: {text}");
     serde_json::from_str(&text).with_context(|| format!("read the answer of POST {path}"))
-}
-
-/// The tenant's user may publish jobs, and make, fill and read queues of its own; nothing else.
-async fn make_amqp_user(
-    http: &reqwest::Client,
-    wiring: &Wiring,
-    name: &str,
-) -> anyhow::Result<String> {
-    let (servers, password) = (&wiring.servers, &wiring.secrets.amqp_password);
-    let user = json!({"password": password, "tags": ""});
-    stack::rabbitmq(
-        http,
-        servers,
-        Method::PUT,
-        &format!("/api/users/{name}"),
-        user,
-    )
-    .await?;
-    let own = format!(r"{name}\..*|amq\.gen.*");
-    let permissions = json!({
-        "configure": format!("^({own})$"),
-        "write": format!(r"^(photofinish\.jobs|{own})$"),
-        "read": format!(r"^(photofinish\.events|{own})$"),
-    });
-    let vhost = servers.vhost.replace('/', "%2f");
-    let path = format!("/api/permissions/{vhost}/{name}");
-    stack::rabbitmq(http, servers, Method::PUT, &path, permissions).await?;
-    let place = servers.amqp_url.rsplit('@').next().unwrap_or_default();
-    Ok(format!("amqp://{name}:{password}@{place}"))
 }
 
 /// Waits for SIGINT or SIGTERM and names it.

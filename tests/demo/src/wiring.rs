@@ -37,8 +37,6 @@ pub struct Secrets {
     pub token_key: String,
     /// Base64 of 32 bytes: seals secrets at rest.
     pub sealing_key: String,
-    /// The tenant's password at the broker.
-    pub amqp_password: String,
 }
 
 impl Secrets {
@@ -56,7 +54,6 @@ impl Secrets {
             s3_secret: word(),
             token_key: key(),
             sealing_key: key(),
-            amqp_password: word(),
         }
     }
 }
@@ -264,6 +261,8 @@ impl Wiring {
             ("admin.listen", ANY_PORT.to_owned()),
             ("log.format", "json".to_owned()),
             ("broker.url", self.servers.amqp_url.clone()),
+            // Few tenants: with 32 lanes a start declares a hundred queues more.
+            ("broker.lanes", "4".to_owned()),
             ("redis.url", self.servers.redis_url.clone()),
             ("redis.prefix", self.servers.redis_prefix.clone()),
             ("s3.endpoint", self.s3.clone()),
@@ -295,6 +294,7 @@ impl Wiring {
                 sealing,
                 ("http.listen", ANY_PORT.to_owned()),
                 ("auth.operator_key", self.secrets.operator_key.clone()),
+                ("broker.management_url", self.servers.rabbitmq_api.clone()),
                 ("outbound.inputs.allow", LOOPBACK.to_owned()),
                 ("outbound.receivers.allow", LOOPBACK.to_owned()),
             ],

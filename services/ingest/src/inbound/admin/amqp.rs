@@ -68,7 +68,7 @@ fn managed(error: ManagementError) -> Refusal {
 /// Make a tenant's AMQP user, or give it a new password.
 ///
 /// Through RabbitMQ's management API if ingest knows one (`broker.management_url`); else the answer says what to
-/// import. It may publish `job.submit` and `job.cancel`, bind its own keys of the events, and use queues of its own.
+/// import. It may publish to `photofinish.jobs`, bind its own keys of the events, and use queues of its own.
 #[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/amqp-user", tag = "admin",
     params(("tenant" = Tenant, Path, description = "The tenant")),
     responses((status = 201, body = AmqpUser, description = "The user, with its password"),
