@@ -1,7 +1,6 @@
 //! The product at work: every process, a Redis of its own, a virtual host or a broker of its own.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,7 +25,6 @@ const FRAME_RATE: u32 = 10;
 /// Bytes of an output that says nothing of them; the stand-in's own default.
 const BYTES: u64 = 1024;
 const STATE_DEADLINE: Duration = Duration::from_secs(60);
-const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
 /// From the end of the fault to the end of the job.
 const END_DEADLINE: Duration = Duration::from_secs(100);
 
@@ -289,17 +287,9 @@ impl Stage {
         kill_process(pid, signal).with_context(|| format!("send a signal to {service}"))
     }
 
-    /// FLUSHALL, in Redis' own inline protocol.
+    /// Redis forgets everything.
     pub fn flush_redis(&self) -> anyhow::Result<()> {
-        let url = self.redis.url();
-        let place = url.trim_start_matches("redis://");
-        let mut socket = std::net::TcpStream::connect(place).context("connect to Redis")?;
-        socket.set_read_timeout(Some(FLUSH_DEADLINE))?;
-        socket.write_all(b"FLUSHALL\r\n")?;
-        let mut answer = [0; 5];
-        socket.read_exact(&mut answer).context("empty Redis")?;
-        anyhow::ensure!(&answer == b"+OK\r\n", "FLUSHALL answers {answer:?}");
-        Ok(())
+        self.redis.flush()
     }
 
     /// Stops everything and throws its files away: at the end of a test that went well (the logs of one that did not

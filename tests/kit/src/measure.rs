@@ -55,6 +55,18 @@ impl Figure {
     }
 }
 
+/// The measurements that the command line names, of these; all where it names none.
+pub fn chosen(all: &[&'static str]) -> Vec<&'static str> {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with("--"))
+        .collect();
+    let chosen = all.iter().copied();
+    chosen
+        .filter(|name| wanted.is_empty() || wanted.iter().any(|one| one == name))
+        .collect()
+}
+
 /// Prints figures and puts them into the list in `target/bench/results.json`, each in the place of one of its name.
 pub fn record(figures: &[Figure]) -> anyhow::Result<()> {
     let mut out = std::io::stdout();

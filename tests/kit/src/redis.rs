@@ -60,6 +60,20 @@ impl RedisServer {
         self.running.as_ref().map(Guarded::pid)
     }
 
+    /// Forgets everything.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        use std::io::{Read as _, Write as _};
+        let mut socket =
+            TcpStream::connect(("127.0.0.1", self.port)).context("connect to Redis")?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        // Redis' own inline protocol.
+        socket.write_all(b"FLUSHALL\r\n")?;
+        let mut answer = [0; 5];
+        socket.read_exact(&mut answer).context("empty Redis")?;
+        anyhow::ensure!(&answer == b"+OK\r\n", "FLUSHALL answers {answer:?}");
+        Ok(())
+    }
+
     /// kill -9; the append-only file stays.
     pub fn kill(&mut self) {
         self.running = None;

@@ -202,10 +202,7 @@ async fn an_emptied_redis_submits_nothing_twice() -> anyhow::Result<()> {
         flight(phase(&house.jobstore, &job).await)
     });
     before.await?;
-    let flushed = std::process::Command::new("redis-cli")
-        .args(["-u", &redis.url(), "FLUSHALL"])
-        .output()?;
-    assert!(flushed.status.success(), "{flushed:?}");
+    redis.flush()?;
     let ready = PartReady {
         job: job.clone(),
         tenant: house.tenant.clone(),

@@ -20,21 +20,14 @@ mod receiver;
 mod rush;
 mod waiting;
 
-use photofinish_kit::measure::{Figure, record};
+use photofinish_kit::measure::{Figure, chosen, record};
 
 /// The figures by the name that may be given to have one alone.
 const ALL: [&str; 5] = ["rush", "latency", "hung", "kill", "waiting"];
 
 fn main() -> anyhow::Result<()> {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with("--"))
-        .collect();
     let runtime = tokio::runtime::Runtime::new()?;
-    for name in ALL {
-        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
-            continue;
-        }
+    for name in chosen(&ALL) {
         eprintln!("{name}");
         let figures: Vec<Figure> = runtime.block_on(async {
             match name {

@@ -1,94 +1,19 @@
 //! The programs of docs/examples, as they stand there, against a real ingest and a real RabbitMQ.
 
-use photofinish_ingest::{app, config};
+use crate::house::House;
 use photofinish_interop::{SOON, python, script, tool};
-use photofinish_kit::{Method, Rabbit, Redis, S3, root};
+use photofinish_kit::{Method, root};
 use photofinish_notifier::sign;
-use photofinish_runtime::config::{Sources, load};
-use photofinish_runtime::{Clock, Context};
+use photofinish_runtime::Clock;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-const OPERATOR: &str = "the-operators-key";
-const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// An ingest with a tenant who is an AMQP user, too.
-struct House {
-    rabbit: Rabbit,
-    tenant: String,
-    key: String,
-    base: String,
-    http: reqwest::Client,
-    ingest: Context,
-    _s3: S3,
-}
-
 impl House {
-    async fn open() -> Self {
-        photofinish_kit::install_crypto();
-        let (rabbit, redis) = (Rabbit::fresh().await.unwrap(), Redis::fresh().unwrap());
-        let s3 = S3::start().await.unwrap();
-        let (amqp, endpoint, credentials) = (rabbit.url(), s3.endpoint(), s3.credentials());
-        let overrides = [
-            ("http.listen", "127.0.0.1:0"),
-            ("auth.operator_key", OPERATOR),
-            ("broker.url", amqp.as_str()),
-            ("broker.lanes", "2"),
-            ("redis.url", &redis.url),
-            ("redis.prefix", &redis.prefix),
-            ("s3.endpoint", &endpoint),
-            ("s3.bucket", s3.bucket()),
-            ("s3.path_style", "true"),
-            ("s3.access_key_id", &credentials.access_key),
-            ("s3.secret_access_key", &credentials.secret_key),
-            ("secrets.key", KEY),
-            ("tokens.keys", KEY),
-        ];
-        let overrides = overrides.map(|(path, value)| (path.to_owned(), value.to_owned()));
-        let sources = Sources {
-            defaults: config::defaults(),
-            overrides: overrides.into(),
-            ..Sources::default()
-        };
-        let ingest = Context::detached("ingest");
-        app::build(load(&sources).unwrap(), ingest.clone())
-            .await
-            .unwrap();
-        // AMQP users belong to the whole node.
-        let tenant = rabbit.vhost().to_owned();
-        let all = (".*", ".*", ".*");
-        rabbit.user(&tenant, "secret", all).await.unwrap();
-        let mut house = Self {
-            base: format!("http://{}", ingest.ports.get("http").unwrap()),
-            http: photofinish_kit::client().unwrap(),
-            key: OPERATOR.to_owned(),
-            rabbit,
-            tenant,
-            ingest,
-            _s3: s3,
-        };
-        let wish = json!({"id": house.tenant});
-        house.call(Method::POST, "/v1/admin/tenants", wish).await;
-        let keys = format!("/v1/admin/tenants/{}/keys", house.tenant);
-        let made = house.call(Method::POST, &keys, json!({})).await;
-        made["key"].as_str().unwrap().clone_into(&mut house.key);
-        house
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Value) -> Value {
-        let call = self.http.request(method, format!("{}{path}", self.base));
-        let answer = call.bearer_auth(&self.key).json(&body).send().await;
-        let answer = answer.unwrap();
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
     /// Plays the notifier: the event as it would be told.
     async fn tell(&self, kind: &str, sequence: u32, job: &Value) {
         let event = json!({"specversion": "1.0", "id": format!("evt_{sequence}"), "type": kind,
@@ -123,12 +48,6 @@ impl House {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         (child, lines)
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        self.ingest.shutdown.cut();
     }
 }
 

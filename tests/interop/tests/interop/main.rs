@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that is not answered fails")]
 
 mod examples;
+mod house;
 mod our_worker;
 mod schemathesis;
 mod sdk_clients;
