@@ -31,7 +31,13 @@ if cargo nextest --version >/dev/null 2>&1; then
     which=(--profile ci --ignore-default-filter)
     command -v node >/dev/null || which+=(-E 'not (package(photofinish-interop) and test(javascript_))')
   fi
-  cargo nextest run --workspace "${which[@]}"
+  cargo nextest run --workspace "${which[@]}" || {
+    code=$?
+    # What the broker said of itself: memory and disk alarms, and parts of it that crashed.
+    grep -hE 'alarm|Supervisor|CRASH' $dir/rabbitmq/log/*.log | tail -n 20
+    df -h . | tail -n 1
+    exit $code
+  } >&2
   cargo test --workspace --doc --quiet
 else
   # One at a time: tests that measure memory want a process of their own. The SDKs of others are `make interop`'s.

@@ -147,9 +147,9 @@ impl House {
         let taken = wait_for(3 * SOON, queue, || async {
             let got = self
                 .rabbit
-                .call(Method::POST, &path, Some(ask.clone()))
-                .await
-                .ok()?;
+                .call(Method::POST, &path, Some(ask.clone()));
+            // Taken is taken: what a lost answer named would never come again.
+            let got = got.await.unwrap();
             let mut found = found.lock().unwrap();
             for message in got.as_array()? {
                 let id = message["properties"]["correlation_id"]

@@ -36,7 +36,7 @@ async fn no_bytes_of_a_stranger_end_the_connection() -> anyhow::Result<()> {
             ..named(b"header")
         },
         Properties {
-            headers: Some(nested(b"deep", 18_000)),
+            headers: Some(nested(b"deep", 5_000)),
             ..named(b"nested")
         },
         named(b"good"),
