@@ -3,3 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo run --quiet -p photofinish-e2e --bin generate
+# What runs Photofinish with the operators of RabbitMQ, from what was just written.
+k8s/topology.py write

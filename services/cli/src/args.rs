@@ -12,7 +12,7 @@ pub(crate) use jobs::{
     EstimateArgs, ListArgs, OutputsCommand, PageArgs, RequestArgs, SubmitArgs, WatchArgs,
 };
 pub(crate) use operator::{
-    AuditArgs, DeadCommand, KeyOwner, KeysCommand, Limit, LimitArgs, TenantsCommand,
+    AuditArgs, BucketCommand, DeadCommand, KeyOwner, KeysCommand, Limit, LimitArgs, TenantsCommand,
 };
 use std::path::PathBuf;
 pub(crate) use webhooks::{
@@ -159,6 +159,13 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Look at what the deployment stands on, and at what this command line needs; ends in 1 if something is wrong
     Doctor,
+    /// Make Redis again from the bucket: every tenant's jobs, open and ended (operator key)
+    Rebuild,
+    /// The bucket that everything lies in (operator key)
+    Bucket {
+        #[command(subcommand)]
+        command: BucketCommand,
+    },
     /// The RunPod endpoint on which workers run (RunPod's key)
     Endpoint(EndpointArgs),
     /// Show each setting and where it comes from
@@ -209,6 +216,8 @@ impl Args {
             | Command::Dead { .. }
             | Command::Audit(_)
             | Command::Doctor
+            | Command::Rebuild
+            | Command::Bucket { .. }
             | Command::Config
             | Command::Completions { .. }
             | Command::Man { .. } => (None, None),

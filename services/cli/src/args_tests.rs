@@ -55,6 +55,8 @@ fn every_command_parses() {
         "dead drop m1 --yes",
         "audit --limit 3",
         "doctor --json",
+        "rebuild --json",
+        "bucket lifecycle --apply",
         "config --profile production",
         "completions zsh",
         "man --out here",

@@ -87,6 +87,11 @@ impl Client {
         self.call(self.request(Method::DELETE, path, &[])).await
     }
 
+    /// PUT of `/v1/…`, without a body.
+    pub(crate) async fn put(&self, path: &[&str]) -> Result<Value, CliError> {
+        self.call(self.request(Method::PUT, path, &[])).await
+    }
+
     /// PATCH of `/v1/…`.
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> Result<Value, CliError> {
         let request = self.request(Method::PATCH, path, &[]);
@@ -211,6 +216,18 @@ impl Client {
             text,
         })
     }
+}
+
+/// The answer to a call in its own type.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    call: &str,
+    answer: Value,
+) -> Result<T, CliError> {
+    serde_json::from_value(answer).map_err(|error| CliError::Foreign {
+        call: call.to_owned(),
+        status: 200,
+        text: error.to_string(),
+    })
 }
 
 fn unreachable(url: String, source: reqwest::Error) -> CliError {

@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod audit;
+pub(crate) mod bucket;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -17,6 +18,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod outputs;
 pub(crate) mod pages;
+pub(crate) mod rebuild;
 pub(crate) mod request;
 pub(crate) mod retry;
 pub(crate) mod submit;

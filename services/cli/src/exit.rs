@@ -20,7 +20,7 @@ pub(crate) const TABLE: [(u8, &str); 6] = [
     (WELL, "it went well; whoever reads may have stopped reading"),
     (
         FAILED,
-        "the job failed or was cancelled, the service refused, a wait was over, or `doctor` or `endpoint health` found something wrong",
+        "the job failed or was cancelled, the service refused, a wait was over, or `doctor`, `rebuild`, `bucket` or `endpoint health` found something wrong",
     ),
     (
         DIFFERS,

@@ -87,6 +87,12 @@ async fn with_settings(
         Command::Audit(args) => {
             commands::audit::audit(&settings.operator_client()?, args, output).await?;
         }
+        Command::Rebuild => {
+            return commands::rebuild::rebuild(&settings.operator_client()?, output).await;
+        }
+        Command::Bucket { command } => {
+            return commands::bucket::run(&settings.operator_client()?, command, output).await;
+        }
         Command::Completions { .. } | Command::Man { .. } => {}
         Command::Submit(_)
         | Command::Estimate(_)
@@ -134,6 +140,8 @@ async fn of_tenant(
         | Command::Keys { .. }
         | Command::Dead { .. }
         | Command::Audit(_)
+        | Command::Rebuild
+        | Command::Bucket { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => {}
     }

@@ -4,7 +4,7 @@ use crate::config::{Config, Settings};
 use crate::core::Core;
 use crate::rebuild::Rebuild;
 use crate::reported::Reported;
-use crate::{deadlines, lanes, pauses, rebuild, reported, submitting, sweep};
+use crate::{deadlines, lanes, pauses, rebuild, reported, submitting, sweep, telemetry};
 use anyhow::Context as _;
 use photofinish_broker::{Broker, GETS_MAX, WorkQueue};
 use photofinish_jobstore::JobStore;
@@ -52,6 +52,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         rebuild: Rebuild::default(),
         pauses: pauses::Pauses::default(),
         expected: lanes::Expected::default(),
+        spent: telemetry::Spent::default(),
         work: Arc::new(Notify::new()),
         config,
     });
@@ -65,6 +66,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         let s3 = s3.clone();
         async move { s3.check().await }
     });
+    telemetry::begin(&core.config.endpoints);
     consume(&core);
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
     let permits = Arc::new(Semaphore::new(core.config.submits_max));
@@ -89,6 +91,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
 }
 
 fn consume(core: &Arc<Core>) {
+    core.broker.watch_parked();
     let concurrency = core.config.concurrency;
     let handler = core.clone();
     core.broker

@@ -40,6 +40,8 @@ pub struct Core {
     pub expected: crate::lanes::Expected,
     /// What operators have paused.
     pub pauses: crate::pauses::Pauses,
+    /// Seconds of GPU, for operators.
+    pub spent: crate::telemetry::Spent,
     /// Rung when Redis was found to be emptied.
     pub rebuild: crate::rebuild::Rebuild,
     /// Rung when a part was queued or a slot became free.

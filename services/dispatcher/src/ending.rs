@@ -5,6 +5,7 @@
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::telemetry;
 use photofinish_contract::event::EventType;
 use photofinish_contract::job::{Job, ViewSettings};
 use photofinish_jobstore::{Finished, Settle};
@@ -122,9 +123,7 @@ impl Core {
             Leftovers::Possible => self.objects.sweep(end).await?,
         }
         self.objects.close(&end.tenant, &end.job, end.run).await?;
-        metrics::counter!("photofinish_runs_ended_total",
-                "status" => end.status.as_str(), "operation" => end.operation.as_str())
-        .increment(1);
+        telemetry::run_ended(end);
         Ok(())
     }
 
@@ -174,6 +173,7 @@ impl Core {
         fault: Fault,
     ) -> Result<(), Error> {
         tracing::info!(job = %job.job, index, code = fault.code.as_str(), "item failed");
+        let code = fault.code.as_str();
         let state = ItemState::Failed(fault);
         match self
             .jobstore
@@ -181,7 +181,11 @@ impl Core {
             .await?
         {
             // What is settled stays as it is; what is missing is rebuilt from the part's record.
-            Settle::First(_) | Settle::Already(..) | Settle::Missing | Settle::RunOver => Ok(()),
+            Settle::First(_) => {
+                telemetry::item_failed(code);
+                Ok(())
+            }
+            Settle::Already(..) | Settle::Missing | Settle::RunOver => Ok(()),
         }
     }
 }

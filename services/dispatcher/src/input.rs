@@ -9,6 +9,7 @@ use photofinish_contract::request::{Task, frame_count};
 use photofinish_contract::token::Purpose;
 use photofinish_model::{AttemptRef, ItemIndex};
 use photofinish_objects::RunDoc;
+use photofinish_runtime::trace;
 use std::time::Duration;
 
 /// How long a worker may still push after its attempt's time is over.
@@ -47,6 +48,8 @@ impl Core {
             rescue_reserve_s: config.rescue_reserve.as_secs_f64(),
             rescue,
             report_put_url: self.objects.presign_report_put(attempt, lifetime).await?,
+            traceparent: trace::current_traceparent(),
+            tracestate: trace::current_tracestate(),
         })
     }
 

@@ -37,5 +37,6 @@ mod rebuild;
 mod reported;
 mod submitting;
 mod sweep;
+mod telemetry;
 mod tenants;
 mod uploads;

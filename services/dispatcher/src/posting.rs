@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::error::Error;
+use crate::telemetry;
 use photofinish_broker::{Disposition, Outgoing, Route, Target};
 use photofinish_contract::messages::{PartReady, PartSubmitted, WatchState};
 use photofinish_model::part::{Command, Event, Part};
@@ -10,6 +11,7 @@ use photofinish_objects::RunDoc;
 use photofinish_runpod::client::{RunRequest, StatusError};
 use photofinish_runtime::{backoff, clock, error_chain};
 use std::time::Duration;
+use tracing::Instrument as _;
 
 /// A slot of an attempt is asked after when nobody has renewed it for this long.
 const SLOT_TTL: Duration = Duration::from_secs(60);
@@ -62,6 +64,22 @@ pub fn ready_in(ready: &PartReady, part: &Part) -> PartReady {
 impl Core {
     /// The one POST of a nonce, and what its outcome means.
     pub async fn post(&self, posting: &Posting<'_>, tries: u32) -> Result<Disposition, Error> {
+        // RunPod queues it: what the worker does is this span's child.
+        let span = tracing::info_span!(
+            "submit",
+            otel.name = "send runpod",
+            otel.kind = "producer",
+            "messaging.system" = "runpod",
+            "messaging.operation.type" = "send",
+            "messaging.operation.name" = "send",
+            "messaging.destination.name" = posting.endpoint,
+            "messaging.message.id" = posting.attempt.nonce.as_str(),
+            "messaging.batch.message_count" = posting.items.len(),
+        );
+        self.post_once(posting, tries).instrument(span).await
+    }
+
+    async fn post_once(&self, posting: &Posting<'_>, tries: u32) -> Result<Disposition, Error> {
         let (attempt, items) = (&posting.attempt, posting.items);
         let (nonce, endpoint) = (&attempt.nonce, posting.endpoint);
         let refused = Event::Refused {
@@ -86,6 +104,7 @@ impl Core {
             }
             Err(error) if error.is_refused() => {
                 tracing::warn!(%attempt, endpoint, error = error_chain(&error), "RunPod refused");
+                telemetry::submit_retried();
                 let asked = error.retry_after().map(|pause| pause.min(RETRY_AFTER_MAX));
                 self.step_posted(posting, &refused).await?;
                 let pause = asked.unwrap_or_else(|| refused_pause(tries));
@@ -183,6 +202,9 @@ impl Core {
                 self.watch(doc, submitted).await
             }
             Command::Queue { attempt, after } => {
+                if attempt > 1 {
+                    telemetry::attempt_retried();
+                }
                 let next = PartReady {
                     attempt,
                     ..ready.clone()

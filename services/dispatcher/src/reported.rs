@@ -8,6 +8,7 @@
 
 use crate::core::Core;
 use crate::endpoints::Endpoint;
+use crate::telemetry;
 use photofinish_model::endpoint::is_short;
 use photofinish_runpod::client::{Health, Shortage};
 use photofinish_runtime::{Shutdown, error_chain};
@@ -141,6 +142,9 @@ impl Core {
     async fn causes_to_ask(&self, endpoint: &Endpoint) -> Causes {
         // Unknown never means that nothing is in flight.
         let slots = self.jobstore.slots(&endpoint.id).await;
+        if let Ok(taken) = &slots {
+            telemetry::slots(&endpoint.id, endpoint.capacity, taken);
+        }
         Causes {
             waited_for: self.reported.waited_for(&endpoint.id),
             short: self.reported.of(&endpoint.id).short,

@@ -13,7 +13,7 @@ use photofinish_jobstore::LaneGrant;
 use photofinish_model::part::{Command, Event, Phase};
 use photofinish_model::{JobSnapshot, Nonce};
 use photofinish_objects::RunDoc;
-use photofinish_runtime::{Shutdown, Tasks, error_chain};
+use photofinish_runtime::{Shutdown, Tasks, error_chain, trace};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -134,6 +134,7 @@ impl Core {
                 };
             }
         };
+        trace::about(&ready.tenant, &ready.job);
         // Its lane holds others as well, or it would have been passed over.
         if self.pauses.is_paused(&ready.tenant) {
             self.give_back(&next.endpoint.id, &next.nonce).await;

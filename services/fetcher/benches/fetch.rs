@@ -314,8 +314,8 @@ fn objects(s3: &S3) -> anyhow::Result<Objects> {
         secret_access_key: credentials.secret_key,
         prefix: String::new(),
         path_style: true,
-        connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(20),
+        ..photofinish_objects::Settings::default()
     })?)
 }
 
@@ -356,6 +356,7 @@ fn snapshot(attempt: &AttemptRef, items: u16) -> JobSnapshot {
         error: None,
         usage: Usage::default(),
         metadata: None,
+        receivers: None,
         outputs_deleted_at: None,
         body_sha256: "00".repeat(32),
     }

@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::hub::Hub;
 use crate::permits::Permits;
 use crate::routes::Routes;
+use crate::telemetry;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
 use photofinish_jobstore::JobStore;
@@ -69,6 +70,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         let s3 = s3.clone();
         async move { s3.check().await }
     });
+    telemetry::begin();
     let handler = core.clone();
     broker.consume_signals(SIGNALS_MAX, move |incoming| {
         let core = handler.clone();

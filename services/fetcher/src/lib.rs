@@ -26,6 +26,7 @@ mod permits;
 mod pull;
 mod report;
 mod routes;
+mod telemetry;
 mod transfer;
 mod turn;
 mod watching;

@@ -4,6 +4,7 @@ use crate::core::Core;
 use crate::error::PullError;
 use crate::permits::Waiting;
 use crate::routes::{Place, Way};
+use crate::telemetry;
 use crate::transfer::{Progress, Transfer};
 use futures_util::StreamExt as _;
 use photofinish_contract::announcement::ReadyOutput;
@@ -14,9 +15,10 @@ use photofinish_model::sequence::Moment;
 use photofinish_model::{AttemptRef, ItemState, JobSnapshot, OutputSource, StoredOutput};
 use photofinish_objects::{Class, OutputMeta, Rescued};
 use photofinish_runpod::port::{Method, PortError};
-use photofinish_runtime::{backoff, error_chain};
+use photofinish_runtime::{backoff, error_chain, trace};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 /// Openings in a row that brought nothing, each on every route there is, before the pull counts as broken.
 const OPENINGS_MAX: u32 = 6;
@@ -239,8 +241,14 @@ impl Core {
         loop {
             let before = transfer.came();
             let way = self.routes.way(place)?;
-            let read = self.read_on(pull, &way, transfer).await;
-            let (route, brought) = (way.route.as_str(), transfer.came() - before);
+            let route = way.route.as_str();
+            let span = telemetry::get_span(pull, route);
+            let read = self.read_on(pull, &way, transfer);
+            let read = read.instrument(span.clone()).await;
+            if read.is_err() {
+                trace::failed(&span, "broken");
+            }
+            let brought = transfer.came() - before;
             metrics::counter!("photofinish_pulled_bytes_total", "route" => route)
                 .increment(brought);
             if brought > 0 {
@@ -375,6 +383,7 @@ impl Core {
         let (job, run, index) = (&attempt.job, attempt.run, pull.output.index);
         match settled {
             Settle::First(counts) => {
+                telemetry::race_won(stored.source);
                 let moment = Moment::Progress(counts.settled());
                 self.tell(attempt, EventType::JobProgress, moment, vec![index])
                     .await

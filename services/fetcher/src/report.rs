@@ -1,6 +1,7 @@
 //! What a turn tells of an attempt: that it began, and how it ended.
 
 use crate::error::Error;
+use crate::telemetry;
 use crate::turn::Turn;
 use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::{Outgoing, Route, Target};
@@ -10,6 +11,7 @@ use photofinish_contract::messages::{
     AttemptEnd, AttemptUsage, Command, JobCommand, PartFinished, PlanMessage,
 };
 use photofinish_jobstore::Started;
+use photofinish_model::ItemIndex;
 use photofinish_model::attempt::{End, Phase};
 use photofinish_model::sequence::Moment;
 
@@ -86,6 +88,17 @@ impl Turn {
         Ok(())
     }
 
+    /// Outputs that were announced, and that nobody will fetch any more.
+    fn lost(&self) -> usize {
+        let announced = |index: &&ItemIndex| self.seen.contains_key(*index);
+        let failed = |index: &&ItemIndex| self.errors.contains_key(*index);
+        let wanted = self.watch.wanted.iter();
+        wanted
+            .filter(announced)
+            .filter(|index| !failed(index))
+            .count()
+    }
+
     pub(crate) async fn report(&mut self, end: End) -> Result<(), Error> {
         let usage = AttemptUsage {
             gpu_seconds: self.executed_s.unwrap_or(self.spent.taken_s),
@@ -95,6 +108,9 @@ impl Turn {
         tracing::info!(attempt = %self.message.attempt, ?end, gpu_seconds = usage.gpu_seconds,
             linger_s = usage.linger_s, rescued = usage.rescued, missing = self.watch.wanted.len(),
             "attempt over");
+        if end != End::RunOver {
+            telemetry::races_lost(self.lost());
+        }
         self.tell_began_unseen(&end, usage.gpu_seconds).await?;
         let message = PartFinished {
             attempt: self.message.attempt.clone(),

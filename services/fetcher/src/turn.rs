@@ -4,17 +4,19 @@ use crate::core::Core;
 use crate::error::{Error, PullError};
 use crate::hub::Ear;
 use crate::pull::{Late, Pull};
+use crate::telemetry;
 use crate::transfer::Progress;
 use photofinish_contract::announcement::{Announcement, ItemError, ReadyOutput, Spent};
 use photofinish_contract::messages::{Heard, PartSubmitted, WatchState};
 use photofinish_model::attempt::{Command, Ctx, Event, Phase, Watch};
 use photofinish_model::{AttemptRef, ItemIndex, OutputSource};
-use photofinish_runtime::error_chain;
+use photofinish_runtime::{error_chain, trace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 /// How often time alone is an event, and the attempt is vouched for.
 const TICK: Duration = Duration::from_secs(10);
@@ -257,7 +259,7 @@ impl Turn {
             Err(error) => {
                 tracing::warn!(attempt = %self.message.attempt, index, error = error_chain(&error),
                     "a pull broke");
-                metrics::counter!("photofinish_pulls_broken_total").increment(1);
+                telemetry::pull_broke();
                 let closing = matches!(
                     self.watch.phase,
                     Phase::Rescuing { .. } | Phase::Closing { .. }
@@ -339,9 +341,16 @@ impl Turn {
             progress: progress.clone(),
         };
         let (core, bytes) = (self.core.clone(), pull.output.bytes);
-        let task = self
-            .pulls
-            .spawn(async move { (index, core.pull(&pull, waiting).await) });
+        let span = telemetry::pull_span(&pull);
+        let inside = span.clone();
+        let pulling = async move {
+            let pulled = core.pull(&pull, waiting).await;
+            if pulled.is_err() {
+                trace::failed(&inside, "broken");
+            }
+            (index, pulled)
+        };
+        let task = self.pulls.spawn(pulling.instrument(span));
         let pull = UnderWay {
             task,
             bytes,

@@ -15,6 +15,7 @@ use photofinish_jobstore::Created;
 use photofinish_model::estimate::Rate;
 use photofinish_model::plan::{outlook, plan};
 use photofinish_model::{Code, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, Tenant, Usage};
+use photofinish_runtime::trace;
 use serde_json::Value;
 
 /// A request above this, as JSON, lies in the bucket: messages stay under 64 KiB.
@@ -52,6 +53,7 @@ impl Ingest {
             Some(key) => JobId::derived(tenant, key),
             None => JobId::from_random(uuid::Uuid::new_v4().as_u128()),
         };
+        trace::about(tenant, &job);
         if key.is_some()
             && let Some(there) = self.existing(tenant, &job).await?
         {
@@ -180,9 +182,7 @@ impl Ingest {
     }
 
     async fn refuse_above_limit(&self) -> Result<(), Refusal> {
-        // An unknown number is no reason to refuse.
-        let in_flight = self.jobstore.jobs_in_flight().await.unwrap_or(0);
-        if in_flight < self.config.jobs_in_flight_max {
+        if !self.is_full().await {
             return Ok(());
         }
         metrics::counter!("photofinish_ingest_above_limit_total").increment(1);
@@ -224,6 +224,7 @@ impl Ingest {
             error: None,
             usage: Usage::default(),
             metadata: request.metadata.clone(),
+            receivers: Some(request.webhook_url.iter().cloned().collect()),
             outputs_deleted_at: None,
             body_sha256,
         }

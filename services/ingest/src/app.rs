@@ -32,6 +32,7 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         health: context.health.clone(),
         config,
         known: crate::estimates::Known::default(),
+        in_flight: crate::in_flight::InFlight::default(),
         limits: crate::quotas::Limits::default(),
         streams,
         key_notes: crate::auth::KeyNotes::default(),
@@ -52,8 +53,12 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         .ports
         .listen("http", &ingest.config.http.listen)
         .await?;
-    let (limits, router) = (ingest.config.http.limits, inbound::router(ingest));
-    photofinish_runtime::http::serve(&context.tasks, "http", listener, router, limits);
+    let (limits, tls) = (ingest.config.http.limits, ingest.config.http.tls.clone());
+    if let Some(tls) = &tls {
+        tls.watch(&context.tasks);
+    }
+    let router = inbound::router(ingest);
+    photofinish_runtime::http::serve(&context.tasks, "http", listener, router, limits, tls);
     Ok(())
 }
 
@@ -106,6 +111,8 @@ async fn pace(ingest: &Ingest, submissions: &Consumption) {
     let Ok(in_flight) = ingest.jobstore.jobs_in_flight().await else {
         return;
     };
+    // What appears with its first event has not grown.
+    metrics::counter!("photofinish_ingest_above_limit_total").increment(0);
     metrics::gauge!("photofinish_ingest_jobs_in_flight").set(in_flight as f64);
     let above = in_flight >= ingest.config.jobs_in_flight_max;
     if above && !submissions.is_paused() {

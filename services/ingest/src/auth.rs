@@ -255,6 +255,7 @@ impl FromRequestParts<Arc<Ingest>> for AsTenant {
         let key = key_of(&parts.headers).ok_or_else(unauthorized)?;
         match ingest.caller(key).await?.scope {
             KeyScope::Tenant(tenant) => {
+                tracing::Span::current().record("tenant", tenant.as_str());
                 ingest.pace(&tenant, Door::Http).await?;
                 Ok(Self(tenant))
             }

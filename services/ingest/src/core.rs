@@ -4,6 +4,7 @@ use crate::auth::KeyNotes;
 use crate::config::Config;
 use crate::error::Error;
 use crate::estimates::Known;
+use crate::in_flight::InFlight;
 use crate::quotas::Limits;
 use crate::streams::Streams;
 use jiff::Timestamp;
@@ -29,6 +30,8 @@ pub(crate) struct Ingest {
     pub(crate) health: Health,
     /// What work takes, as of the last look.
     pub(crate) known: Known,
+    /// The last count of what is in flight.
+    pub(crate) in_flight: InFlight,
     /// Tenants' limits, as of the last look.
     pub(crate) limits: Limits,
     /// Who follows which job.

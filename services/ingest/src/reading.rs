@@ -8,6 +8,7 @@ impl Ingest {
     /// A tenant's job by the id that a client wrote; another tenant's is not found.
     pub(crate) async fn find(&self, tenant: &Tenant, id: &str) -> Result<JobSnapshot, Refusal> {
         let job: JobId = id.parse().map_err(|_| Refusal::not_found("job"))?;
+        photofinish_runtime::trace::about(tenant, &job);
         let known = match self.jobstore.job(&job).await {
             Ok(known) => known,
             Err(error) => {

@@ -4,6 +4,7 @@ use crate::core::Ingest;
 use crate::error::{Error, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
 use photofinish_model::{Code, Tenant};
 use photofinish_objects::{ObjectsError, TenantRecord, WebhookEndpointRecord};
 use serde::Serialize;
@@ -13,6 +14,8 @@ use serde::de::DeserializeOwned;
 const ENDPOINTS_OF_TENANT: &str = "webhook_endpoints";
 /// Times that a record is read again and changed when somebody else changed it meanwhile.
 const CHANGE_TRIES_MAX: u32 = 5;
+/// A deleted endpoint is told from an unknown one for so long; then nothing of it is left.
+const DELETED_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Bytes of a new signing secret.
 const SECRET_BYTES: usize = 32;
 
@@ -94,13 +97,31 @@ impl Ingest {
             .collect())
     }
 
-    /// Renews the copy from which the notifier takes a tenant's endpoints; its version is the sum of theirs.
+    /// Renews the copy from which the notifier takes a tenant's endpoints; its version is the sum of theirs. Those
+    /// that were deleted long ago are removed for good.
     pub(crate) async fn renew_endpoints_copy(&self, tenant: &Tenant) -> Result<(), Error> {
         let kind = WebhookEndpointRecord::KIND;
         let rows: Vec<(String, u64, WebhookEndpointRecord)> =
             self.objects.system_list(kind, tenant.as_str()).await?;
+        let now = self.now();
+        let (gone, rows): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|(_, _, record)| is_long_gone(record, now));
+        for (id, _, _) in &gone {
+            self.objects.system_remove(kind, id).await?;
+        }
+        if !gone.is_empty() {
+            // The sum is lower now.
+            self.jobstore
+                .forget_system_copy(ENDPOINTS_OF_TENANT, tenant.as_str())
+                .await;
+        }
         let version = rows.iter().map(|(_, version, _)| version).sum();
-        let records: Vec<_> = rows.into_iter().map(|(_, _, record)| record).collect();
+        let records: Vec<_> = rows
+            .into_iter()
+            .map(|(_, _, record)| record)
+            .filter(|record| !record.deleted)
+            .collect();
         self.jobstore
             .keep_system_copy(
                 ENDPOINTS_OF_TENANT,
@@ -111,6 +132,12 @@ impl Ingest {
             .await;
         Ok(())
     }
+}
+
+/// Deleted so long ago that nobody who read it before is still about to write it.
+fn is_long_gone(record: &WebhookEndpointRecord, now: Timestamp) -> bool {
+    let since = record.deleted_at.unwrap_or(record.created_at);
+    record.deleted && now.duration_since(since) >= DELETED_KEPT
 }
 
 /// A signing secret as Standard Webhooks has it.

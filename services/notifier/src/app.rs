@@ -4,6 +4,8 @@ use crate::config::{Config, Settings};
 use crate::core::Notifier;
 use crate::gate::Gate;
 use crate::in_hand::InHand;
+use crate::lines::Lines;
+use crate::replays::Replays;
 use crate::streaks::Well;
 use anyhow::Context as _;
 use photofinish_broker::{Broker, WorkQueue};
@@ -12,6 +14,7 @@ use photofinish_objects::Objects;
 use photofinish_outbound::Outbound;
 use photofinish_runtime::Context;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// Wires the notifier and returns when it is running.
 #[expect(
@@ -35,8 +38,12 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         gate: Gate::new(config.progress_interval, config.progress_jobs_max),
         in_hand: InHand::default(),
         well: Well::default(),
+        lines: Lines::new(config.lines, config.shares, context.clock.clone()),
+        firsts: Semaphore::new((usize::from(config.events_concurrency) * 3).div_ceil(4)),
+        replays: Replays::default(),
         config,
     });
+    crate::telemetry::begin();
     let (redis, s3) = (notifier.jobstore.clone(), notifier.objects.clone());
     let (health, tasks) = (&context.health, &context.tasks);
     health.watch(tasks, "redis", move || {

@@ -1,6 +1,8 @@
 //! Settings as written → configuration as used, all errors at once.
 
 use photofinish_jobstore::config::RedisSection;
+use photofinish_model::breaker::BreakerPolicy;
+use photofinish_model::line::{CALLS_PER_S_MAX, LinePolicy, Shares};
 use photofinish_objects::Sealer;
 use photofinish_objects::config::S3Section;
 use photofinish_outbound::Policy;
@@ -59,6 +61,22 @@ pub struct NotifierSection {
     #[serde(deserialize_with = "de::seconds", rename = "progress_interval_s")]
     pub progress_interval: Duration,
     pub progress_jobs_max: usize,
+    pub receivers: LinesSection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml describes each key")]
+pub struct LinesSection {
+    pub slots_max: u16,
+    pub calls_per_s: u32,
+    pub tenant_share: f64,
+    pub doubtful_share: f64,
+    pub failures_max: u32,
+    #[serde(deserialize_with = "de::seconds", rename = "rest_min_s")]
+    pub rest_min: Duration,
+    #[serde(deserialize_with = "de::seconds", rename = "rest_max_s")]
+    pub rest_max: Duration,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +135,12 @@ pub struct Config {
     pub progress_interval: Duration,
     /// Jobs whose progress is paced at once.
     pub progress_jobs_max: usize,
+    /// What one receiver gets.
+    pub lines: LinePolicy,
+    /// Calls a second of a receiver that has no rate of its own.
+    pub calls_per_s: Option<u32>,
+    /// What a tenant gets, and receivers that are not known to be well.
+    pub shares: Shares,
     /// Which private networks may be called.
     pub receivers: Policy,
     /// Opens signing secrets.
@@ -131,6 +155,54 @@ pub struct Config {
     pub redis: photofinish_jobstore::Settings,
     /// The bucket.
     pub s3: photofinish_objects::Settings,
+}
+
+impl LinesSection {
+    fn faults(&self) -> Vec<String> {
+        let share = 0.01..=1.0;
+        let rules = [
+            (self.slots_max > 0, "slots_max: must be at least 1"),
+            (
+                self.calls_per_s <= CALLS_PER_S_MAX,
+                "calls_per_s: must be 0 to 10000",
+            ),
+            (
+                share.contains(&self.tenant_share),
+                "tenant_share: must be 0.01 to 1",
+            ),
+            (
+                share.contains(&self.doubtful_share),
+                "doubtful_share: must be 0.01 to 1",
+            ),
+            (
+                self.rest_min >= Duration::from_secs(1) && self.rest_max >= self.rest_min,
+                "rest_min_s: must be at least 1 and not above rest_max_s",
+            ),
+        ];
+        let broken = rules.iter().filter(|(kept, _)| !kept);
+        broken
+            .map(|(_, rule)| format!("notifier.receivers.{rule}"))
+            .collect()
+    }
+
+    fn policy(&self) -> LinePolicy {
+        LinePolicy {
+            slots_max: self.slots_max,
+            breaker: BreakerPolicy {
+                failures_max: self.failures_max,
+                open_min: self.rest_min,
+                open_max: self.rest_max,
+            },
+        }
+    }
+
+    fn shares(&self, all: u16) -> Shares {
+        let of = |share: f64| ((f64::from(all) * share) as u16).max(1);
+        Shares {
+            tenant_max: of(self.tenant_share),
+            doubtful_max: of(self.doubtful_share),
+        }
+    }
 }
 
 impl Config {
@@ -149,6 +221,7 @@ impl Config {
         if !(Duration::from_secs(1)..=Duration::from_mins(1)).contains(&own.delivery_timeout) {
             errors.push("notifier.delivery_timeout_s: must be 1 to 60".to_owned());
         }
+        errors.extend(own.receivers.faults());
         if !(OUTPUT_TTL_MIN..=OUTPUT_TTL_MAX).contains(&settings.urls.output_ttl) {
             errors.push("urls.output_ttl_s: must be 60 to 604800".to_owned());
         }
@@ -173,6 +246,9 @@ impl Config {
                     delivery_timeout: own.delivery_timeout,
                     progress_interval: own.progress_interval,
                     progress_jobs_max: own.progress_jobs_max,
+                    lines: own.receivers.policy(),
+                    calls_per_s: Some(own.receivers.calls_per_s).filter(|rate| *rate > 0),
+                    shares: own.receivers.shares(own.deliver_concurrency),
                     receivers,
                     sealer,
                     public_url: settings.links.public_url.trim_end_matches('/').to_owned(),
@@ -210,6 +286,11 @@ mod tests {
         let wrong = settings(&[
             ("notifier.events_concurrency", "0"),
             ("notifier.delivery_timeout_s", "600"),
+            ("notifier.receivers.slots_max", "0"),
+            ("notifier.receivers.calls_per_s", "10001"),
+            ("notifier.receivers.tenant_share", "1.5"),
+            ("notifier.receivers.doubtful_share", "0"),
+            ("notifier.receivers.rest_max_s", "1"),
             ("urls.output_ttl_s", "1"),
             ("outbound.receivers.allow", "10.0.0.0/8,nonsense"),
             ("secrets.key", "short"),
@@ -218,6 +299,11 @@ mod tests {
         for path in [
             "notifier.events_concurrency",
             "notifier.delivery_timeout_s",
+            "notifier.receivers.slots_max",
+            "notifier.receivers.calls_per_s",
+            "notifier.receivers.tenant_share",
+            "notifier.receivers.doubtful_share",
+            "notifier.receivers.rest_min_s",
             "urls.output_ttl_s",
             "outbound.receivers.allow: nonsense",
             "secrets.key",
@@ -234,6 +320,10 @@ mod tests {
         assert_eq!(config.delivery_timeout, Duration::from_secs(15));
         assert_eq!(config.progress_interval, Duration::from_secs(1));
         assert!(config.receivers.allow.is_empty());
-        assert!(config.usd_per_gpu_second.is_none());
+        assert!(config.usd_per_gpu_second.is_none() && config.calls_per_s.is_none());
+        assert_eq!(
+            (config.shares.tenant_max, config.shares.doubtful_max),
+            (128, 128)
+        );
     }
 }

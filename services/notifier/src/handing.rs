@@ -62,7 +62,7 @@ impl Notifier {
         Ok(self.publisher.publish(outgoing).await?)
     }
 
-    fn delivery_of(&self, event: &AnyEvent, receiver: Receiver) -> DeliveryRecord {
+    pub(crate) fn delivery_of(&self, event: &AnyEvent, receiver: Receiver) -> DeliveryRecord {
         let event_id = event.id();
         DeliveryRecord {
             id: delivery_id(&event_id, receivers::name(&receiver)),

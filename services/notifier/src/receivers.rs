@@ -4,43 +4,78 @@ use crate::core::Notifier;
 use crate::error::Error;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobEvent, Receiver};
-use photofinish_model::Tenant;
+use photofinish_model::{JobSnapshot, Tenant};
+use photofinish_objects::WebhookEndpointRecord;
 
 /// Who is told of a job's event, and who would be if it were not disabled.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
-    pub(crate) receivers: Vec<Receiver>,
+    pub(crate) receivers: Vec<Addressee>,
     pub(crate) missed: Vec<Receiver>,
+}
+
+/// A receiver that is told.
+#[derive(Debug)]
+pub(crate) struct Addressee {
+    pub(crate) receiver: Receiver,
+    /// What is known of it, if it is a webhook endpoint.
+    pub(crate) endpoint: Option<Box<WebhookEndpointRecord>>,
+}
+
+impl From<Receiver> for Addressee {
+    fn from(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            endpoint: None,
+        }
+    }
 }
 
 impl Notifier {
     /// The job's own receivers, as its plan froze them, and the tenant's endpoints that want the type.
-    pub(crate) async fn receivers(&self, event: &JobEvent) -> Result<Told, Error> {
+    pub(crate) async fn receivers(
+        &self,
+        event: &JobEvent,
+        job: &JobSnapshot,
+    ) -> Result<Told, Error> {
         let mut told = Told::default();
         if wants(&[], event.event) {
-            let run = self
-                .objects
-                .run(&event.tenant, &event.job, event.run)
-                .await?;
-            // A run that was cancelled before it was planned has an end and no plan.
-            told.receivers
-                .extend(run.into_iter().flat_map(|run| run.receivers));
+            let own = self.own_receivers(event, job).await?;
+            told.receivers.extend(own.into_iter().map(Addressee::from));
         }
         for endpoint in self.endpoints(&event.tenant).await? {
             if endpoint.deleted || !wants(&endpoint.event_types, event.event) {
                 continue;
             }
-            let receiver = Receiver::Endpoint { id: endpoint.id };
+            let receiver = Receiver::Endpoint {
+                id: endpoint.id.clone(),
+            };
             if endpoint.enabled {
-                if !told.receivers.contains(&receiver) {
-                    told.receivers.push(receiver);
-                }
+                told.receivers.retain(|one| one.receiver != receiver);
+                told.receivers.push(Addressee {
+                    receiver,
+                    endpoint: Some(Box::new(endpoint)),
+                });
             } else if event.event != EventType::JobProgress {
                 // Nobody wants to know later how far a job once was.
                 told.missed.push(receiver);
             }
         }
         Ok(told)
+    }
+
+    async fn own_receivers(
+        &self,
+        event: &JobEvent,
+        job: &JobSnapshot,
+    ) -> Result<Vec<Receiver>, Error> {
+        if let Some(urls) = &job.receivers {
+            let own = |url: &String| Receiver::JobUrl { url: url.clone() };
+            return Ok(urls.iter().map(own).collect());
+        }
+        let run = self.objects.run(&event.tenant, &event.job, event.run);
+        // A run that was cancelled before it was planned has an end and no plan.
+        Ok(run.await?.map_or_else(Vec::new, |run| run.receivers))
     }
 
     /// The enabled endpoints of a tenant that want an event of this type.

@@ -45,7 +45,7 @@ impl Notifier {
         Ok(record.filter(|record| !record.deleted))
     }
 
-    /// All webhook endpoints of a tenant, those deleted and disabled too.
+    /// All webhook endpoints of a tenant that were not deleted, those disabled too.
     pub(crate) async fn endpoints(
         &self,
         tenant: &Tenant,
@@ -149,7 +149,8 @@ impl Notifier {
         let rows: Vec<(String, u64, WebhookEndpointRecord)> =
             self.objects.system_list(kind, tenant.as_str()).await?;
         let version = rows.iter().map(|(_, version, _)| version).sum();
-        let records = rows.into_iter().map(|(_, _, record)| record).collect();
+        let records = rows.into_iter().map(|(_, _, record)| record);
+        let records = records.filter(|record| !record.deleted).collect();
         Ok((version > 0).then_some((version, records)))
     }
 }

@@ -1,19 +1,22 @@
 //! One POST: to whom, with what, and what came of it.
 
 use crate::core::Notifier;
+use crate::destination::Destination;
 use crate::error::Error;
-use crate::handing::DISABLED;
-use crate::sign;
+use crate::lines::Slot;
+use crate::{sign, telemetry};
+use bytes::Bytes;
 use http::HeaderValue;
 use jiff::Timestamp;
-use photofinish_contract::messages::{AnyEvent, DeliveryDue, EndpointEvent, Receiver};
+use photofinish_contract::messages::{AnyEvent, EndpointEvent};
 use photofinish_contract::webhook::{DeliveryTiming, EndpointEventBody};
 use photofinish_jobstore::AttemptLog;
 use photofinish_model::delivery::Answer;
-use photofinish_model::webhook::signing;
+use photofinish_model::line::Outcome;
 use photofinish_objects::{Disabled, WebhookEndpointRecord};
 use photofinish_outbound::{Limits, OutboundError, PostOutcome, Posted};
 use std::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 /// Bytes of a receiver's answer that are kept.
 const RESPONSE_BYTES_MAX: usize = 1024;
@@ -25,15 +28,6 @@ pub(crate) struct Tried {
     pub(crate) log: AttemptLog,
     /// The webhook endpoint that was called, if one was.
     pub(crate) called: Option<Box<WebhookEndpointRecord>>,
-}
-
-/// To whom, and signed with what.
-struct Destination {
-    url: String,
-    /// One or more `whsec_…`.
-    secrets: String,
-    /// Whose it is, if it is a webhook endpoint's.
-    endpoint: Option<Box<WebhookEndpointRecord>>,
 }
 
 impl Tried {
@@ -94,20 +88,36 @@ impl Tried {
 }
 
 impl Notifier {
-    /// Makes one try. An error means that it could not even be made.
-    pub(crate) async fn attempt(&self, due: &DeliveryDue, number: u16) -> Result<Tried, Error> {
-        let event = &due.event;
-        let destination = match self.destination(due).await? {
-            Ok(destination) => destination,
-            Err(why) => return Ok(Tried::refused(self.clock.now(), why)),
-        };
-        let body = match self.body(event).await? {
-            Ok(body) => body,
-            Err(why) => return Ok(Tried::refused(self.clock.now(), why)),
-        };
+    /// Makes one try with a slot for it. An error means that it could not even be made.
+    pub(crate) async fn attempt(
+        &self,
+        event: &AnyEvent,
+        number: u16,
+        destination: Destination,
+        slot: Slot,
+    ) -> Result<Tried, Error> {
+        match self.body(event).await? {
+            Ok(body) => {
+                let body = body.into();
+                self.post(event, number, destination, slot, body).await
+            }
+            Err(why) => Ok(Tried::refused(self.clock.now(), why)),
+        }
+    }
+
+    /// The same with a body that was made a moment ago.
+    pub(crate) async fn post(
+        &self,
+        event: &AnyEvent,
+        number: u16,
+        destination: Destination,
+        slot: Slot,
+        body: Bytes,
+    ) -> Result<Tried, Error> {
         let now = self.clock.now();
         let mut headers = sign::headers(&destination.secrets, &event.id(), now, &body)?;
-        let trace = photofinish_runtime::trace::current_traceparent();
+        let span = telemetry::post_span(&destination.origin, event.kind().as_str());
+        let trace = photofinish_runtime::trace::traceparent_of(&span);
         if let Some(trace) = trace.and_then(|trace| HeaderValue::try_from(trace).ok()) {
             headers.insert("traceparent", trace);
         }
@@ -124,21 +134,21 @@ impl Notifier {
         let begun = Instant::now();
         let posted = self
             .outbound
-            .post(&destination.url, headers, body.into(), &limits)
+            .post(&destination.url, headers, body, &limits)
+            .instrument(span.clone())
             .await;
         let took = begun.elapsed();
         metrics::histogram!("photofinish_notifier_post_seconds").record(took.as_secs_f64());
         if number == 1 {
-            let since = now
-                .as_second()
-                .saturating_sub(event.at().as_second())
-                .max(0);
-            metrics::histogram!("photofinish_notifier_first_try_lag_seconds").record(since as f64);
+            telemetry::first_try(event.at(), now);
         }
-        Ok(Tried {
+        let tried = Tried {
             called: destination.endpoint,
             ..Tried::of(now, took, posted)
-        })
+        };
+        telemetry::answered(&span, tried.log.status_code);
+        slot.over(outcome(tried.answer), took);
+        Ok(tried)
     }
 
     /// The body as it is now; the inner error says why there is none any more.
@@ -184,43 +194,18 @@ impl Notifier {
             data,
         }))
     }
+}
 
-    /// Where it goes; the inner error says why it goes nowhere.
-    async fn destination(&self, due: &DeliveryDue) -> Result<Result<Destination, String>, Error> {
-        let tenant = due.event.tenant();
-        let (url, current, former, endpoint) = match &due.receiver {
-            Receiver::Endpoint { id } => match self.endpoint(tenant, id).await? {
-                None => return Ok(Err("the webhook endpoint was deleted".to_owned())),
-                Some(endpoint) if !endpoint.enabled => return Ok(Err(DISABLED.to_owned())),
-                Some(mut endpoint) => {
-                    let former = std::mem::take(&mut endpoint.former_secrets);
-                    let (url, current) = (endpoint.url.clone(), endpoint.secret_sealed.clone());
-                    (url, current, former, Some(Box::new(endpoint)))
-                }
-            },
-            Receiver::JobUrl { url } => match self.tenant(tenant).await? {
-                None => return Ok(Err("the tenant has no signing secret".to_owned())),
-                Some(record) => {
-                    let (current, former) = (record.secret_sealed, record.former_secrets);
-                    (url.clone(), current, former, None)
-                }
-            },
-        };
-        let secrets = signing(&current, &former, self.clock.now())
-            .map(|sealed| self.config.sealer.open(sealed))
-            .collect::<Result<Vec<String>, _>>()
-            .map_err(|source| Error::Secret {
-                // Not the job's URL, which may be a secret of its own.
-                whose: endpoint
-                    .as_ref()
-                    .map_or_else(|| tenant.to_string(), |endpoint| endpoint.id.clone()),
-                source,
-            })?;
-        Ok(Ok(Destination {
-            url,
-            secrets: secrets.join(" "),
-            endpoint,
-        }))
+/// What a try says about its receiver's line.
+fn outcome(answer: Answer) -> Outcome {
+    match answer {
+        Answer::Status {
+            status: 429 | 500..,
+            retry_after,
+        } => Outcome::Failed { retry_after },
+        Answer::Status { .. } => Outcome::Answered,
+        Answer::NoAnswer => Outcome::Failed { retry_after: None },
+        Answer::Refused => Outcome::Unknown,
     }
 }
 

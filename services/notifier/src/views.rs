@@ -12,6 +12,24 @@ use std::collections::HashMap;
 
 type Signed = HashMap<String, (String, Timestamp)>;
 
+/// The body of a message on `photofinish.events`, which says what the webhook says.
+pub(crate) fn cloud_event(event: &JobEvent, body: WebhookBody) -> CloudEvent {
+    CloudEvent {
+        specversion: "1.0".to_owned(),
+        id: telling::id(event),
+        source: format!("/photofinish/{}", event.tenant),
+        event: event.event,
+        subject: event.job.to_string(),
+        time: event.at,
+        sequence: event.sequence.to_string(),
+        datacontenttype: "application/json".to_owned(),
+        data: CloudEventData {
+            job: body.data,
+            changed: body.changed,
+        },
+    }
+}
+
 impl Notifier {
     /// The body of a webhook.
     pub(crate) async fn webhook_body(
@@ -23,29 +41,6 @@ impl Notifier {
         let signed = self.signed(event, &job).await?;
         let sign = |key: &str| signed.get(key).cloned();
         Ok(telling::body(event, &job, self.view_settings(), sign))
-    }
-
-    /// The body of a message on `photofinish.events`.
-    pub(crate) async fn cloud_event(
-        &self,
-        event: &JobEvent,
-        snapshot: JobSnapshot,
-    ) -> Result<CloudEvent, Error> {
-        let body = self.webhook_body(event, snapshot).await?;
-        Ok(CloudEvent {
-            specversion: "1.0".to_owned(),
-            id: telling::id(event),
-            source: format!("/photofinish/{}", event.tenant),
-            event: event.event,
-            subject: event.job.to_string(),
-            time: event.at,
-            sequence: event.sequence.to_string(),
-            datacontenttype: "application/json".to_owned(),
-            data: CloudEventData {
-                job: body.data,
-                changed: body.changed,
-            },
-        })
     }
 
     fn view_settings(&self) -> ViewSettings<'_> {

@@ -1,9 +1,10 @@
-//! `photofinish-worker`: serves RunPod; `run` does one job by hand, `doctor` looks at the machine.
+//! `photofinish-worker`: serves RunPod; `run` does one job by hand, `doctor` looks at the machine,
+//! `healthcheck` at the one that serves.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use photofinish_runtime::{RunArgs, run_with};
+use photofinish_runtime::{Aside, RunArgs, run_with};
 use photofinish_worker::{app, config, doctor, offline};
 
 #[derive(Debug, clap::Parser)]
@@ -26,6 +27,8 @@ enum Command {
     Run(offline::Offline),
     /// Look at encoder, fonts, processors, memory, disks and GPU, and say what is wrong
     Doctor(doctor::Doctor),
+    #[command(flatten)]
+    Aside(Aside),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Run(offline)) => offline::run(&offline),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
+        Some(Command::Aside(aside)) => aside.run(config::service()),
         None => run_with(config::service(), cli.serve, app::build),
     }
 }

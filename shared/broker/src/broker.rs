@@ -15,11 +15,14 @@ use crate::held::{Getter, Held, SharedGetter};
 use crate::incoming::Incoming;
 use crate::listening::{Heard, Listener, Listening};
 use crate::names::WorkQueue;
+use crate::parked::ParkedIn;
 use crate::publisher::Publisher;
 use crate::settings::Settings;
 use crate::settle::{Disposition, Settler};
 use crate::signals::Signals;
+use crate::telemetry;
 use crate::topology::Topology;
+use crate::waiting::{Waiting, label, now_ms};
 
 /// Two supervised connections, one to publish and one to consume. Clones share them.
 #[derive(Debug, Clone)]
@@ -30,6 +33,7 @@ pub struct Broker {
     plan: Arc<Plan>,
     tasks: Tasks,
     getter: SharedGetter,
+    waiting: Arc<Waiting>,
 }
 
 impl Broker {
@@ -93,6 +97,7 @@ impl Broker {
             plan,
             tasks: tasks.clone(),
             getter,
+            waiting: Arc::default(),
         })
     }
 
@@ -135,6 +140,7 @@ impl Broker {
             paused,
         };
         self.tasks.spawn_critical("broker.consumer", consumer.run());
+        self.watch_depth(queue);
         consumption
     }
 
@@ -181,7 +187,18 @@ impl Broker {
 
     /// How many messages wait in a queue, those in hand not counted.
     pub async fn depth(&self, queue: WorkQueue) -> Result<u32, GetError> {
-        self.getter.depth(queue).await
+        let depth = self.getter.depth(queue.to_string()).await?;
+        let (all, oldest) = self.waiting.looked(queue, depth, now_ms());
+        telemetry::waiting(label(queue), all, oldest);
+        Ok(depth)
+    }
+
+    pub(crate) async fn parked_depth(&self, place: ParkedIn) -> Result<u32, GetError> {
+        self.getter.depth(place.queue()).await
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// The connection for consuming, if it is there now.
@@ -195,6 +212,7 @@ impl Broker {
             queue,
             publisher: self.publisher.clone(),
             shutdown,
+            waiting: self.waiting.clone(),
         }
     }
 }

@@ -178,7 +178,9 @@ impl Supervisor {
         let name = format!("{} {}", self.plan.name, self.role);
         let options = ConnectionProperties::default().with_connection_name(name.as_str().into());
         let uri = self.plan.checked.uri.clone();
-        let connecting = Connection::connect_uri(uri, options);
+        let tls = self.plan.checked.tls.load()?;
+        let runtime = lapin::runtime::default_runtime()?;
+        let connecting = Connection::connect_uri_with_config(uri, options, tls, runtime);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_elapsed| OpenError::Timeout)??;
@@ -285,6 +287,8 @@ enum OpenError {
     Lapin(#[from] lapin::Error),
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsFileError),
 }
 
 /// An error and its causes in one line.

@@ -17,6 +17,7 @@ use photofinish_runtime::{Shutdown, Tasks, backoff, clock, trace};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::connection::{CLOSE_TIMEOUT, Link, Plan, chain, dead, while_alive};
@@ -241,19 +242,36 @@ where
     }
 }
 
-/// The span of handling a message: a child of its publisher's, so that one trace follows a job through every process.
+/// The span of handling a message: a child of its publisher's, so that one trace follows a job through every process,
+/// and linked to it, since the message was queued. Of the highest level: its fields stand on every line that is
+/// written inside of it, however few levels are written.
 pub(crate) fn process_span(queue: WorkQueue, incoming: &Incoming) -> tracing::Span {
-    let span = tracing::info_span!(
+    let family = queue.family().as_str();
+    let span = tracing::error_span!(
         parent: None,
         "process",
-        messaging.system = "rabbitmq",
-        messaging.operation.r#type = "process",
-        messaging.destination.name = queue.family().as_str(),
-        messaging.message.id = incoming.message_id.as_deref().unwrap_or(""),
+        otel.name = format!("process {family}"),
+        otel.kind = "consumer",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "messaging.system" = "rabbitmq",
+        "messaging.operation.type" = "process",
+        "messaging.operation.name" = "process",
+        "messaging.destination.name" = family,
+        "messaging.rabbitmq.destination.routing_key" = incoming.routing_key.as_str(),
+        "messaging.message.id" = incoming.message_id.as_deref(),
+        "messaging.message.conversation_id" = incoming.correlation_id.as_deref(),
+        "messaging.message.body.size" = incoming.body.len(),
+        queue = family,
+        tenant = Empty,
+        job = Empty,
+        trace_id = Empty,
     );
     if let Some(parent) = &incoming.traceparent {
         trace::continue_with(&span, parent, incoming.tracestate.as_deref());
+        trace::link(&span, parent);
     }
+    trace::note_id(&span);
     span
 }
 

@@ -14,6 +14,12 @@ pub enum SettingsError {
         /// What it must be.
         rule: &'static str,
     },
+    /// A file for TLS cannot be read.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsFileError),
+    /// Half a certificate of our own.
+    #[error("broker.tls.cert_file and broker.tls.key_file: set both or neither")]
+    HalfACertificate,
 }
 
 /// The topology could not be declared or is not there.
@@ -86,6 +92,18 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// The word in traces.
+    pub(crate) const fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timeout",
+            Self::Unroutable { .. } => "returned",
+            Self::TooLarge { .. } => "too_large",
+            Self::Invalid { .. } => "invalid",
+            Self::ReservedReply => "reserved_reply",
+            Self::Closed { .. } => "closed",
+        }
+    }
+
     /// Whether the same message may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {

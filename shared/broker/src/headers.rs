@@ -10,6 +10,8 @@ pub(crate) const ATTEMPT: &str = "x-attempt";
 pub(crate) const TURN: &str = "x-turn";
 pub(crate) const TURN_ID: &str = "x-turn-id";
 pub(crate) const REMAINING_MS: &str = "x-remaining-ms";
+/// Milliseconds since 1970 at which it came, or is to come, out of its wait: for numbers alone.
+pub(crate) const READY_MS: &str = "x-ready-ms";
 /// Exchange and key of the first publish: a turn comes back through the default exchange, a retry through a tier.
 pub(crate) const FIRST_EXCHANGE: &str = "x-first-exchange";
 /// See the exchange; also on refused submissions, for whoever takes one up again.
@@ -26,11 +28,12 @@ pub const REJECTED_CODE: &str = "x-rejected-code";
 /// See [`REJECTED_CODE`].
 pub const REJECTED_DETAIL: &str = "x-rejected-detail";
 
-const OURS: [&str; 13] = [
+const OURS: [&str; 14] = [
     ATTEMPT,
     TURN,
     TURN_ID,
     REMAINING_MS,
+    READY_MS,
     FIRST_EXCHANGE,
     FIRST_KEY,
     PARKED_CODE,

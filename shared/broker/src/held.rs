@@ -16,7 +16,6 @@ use crate::connection::{Link, while_alive};
 use crate::consumer::process_span;
 use crate::error::GetError;
 use crate::incoming::Incoming;
-use crate::names::WorkQueue;
 use crate::settle::{Disposition, Settler};
 
 /// A message in hand.
@@ -100,7 +99,7 @@ impl Getter {
             let ask = async |channel: Channel, name: ShortString| {
                 channel.basic_get(name, BasicGetOptions::default()).await
             };
-            let Some(mut message) = self.ask(queue, ask).await? else {
+            let Some(mut message) = self.ask(queue.to_string(), ask).await? else {
                 return Ok(None);
             };
             let left = message.message_count;
@@ -121,7 +120,7 @@ impl Getter {
     }
 
     /// How many messages wait in a queue.
-    pub(crate) async fn depth(&self, queue: WorkQueue) -> Result<u32, GetError> {
+    pub(crate) async fn depth(&self, queue: String) -> Result<u32, GetError> {
         let ask = async |channel: Channel, name: ShortString| {
             let options = QueueDeclareOptions {
                 passive: true,
@@ -137,10 +136,9 @@ impl Getter {
     /// One question on the channel, which is made anew when it is gone.
     async fn ask<T>(
         &self,
-        queue: WorkQueue,
+        name: String,
         question: impl AsyncFnOnce(Channel, ShortString) -> lapin::Result<T>,
     ) -> Result<T, GetError> {
-        let name = queue.to_string();
         let away = || GetError::Away {
             queue: name.clone(),
         };

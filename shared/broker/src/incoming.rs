@@ -72,6 +72,8 @@ pub struct Incoming {
     /// See `traceparent`.
     pub tracestate: Option<String>,
     pub(crate) remaining_ms: u64,
+    /// When its wait was over; absent on what others published.
+    pub(crate) ready_ms: Option<u64>,
     /// Our headers only.
     pub(crate) headers: FieldTable,
     /// The tenant's AMQP user that first published a submission.
@@ -144,6 +146,7 @@ impl Incoming {
             traceparent: headers::text(&headers, headers::TRACEPARENT),
             tracestate: headers::text(&headers, headers::TRACESTATE),
             remaining_ms: headers::number(&headers, headers::REMAINING_MS).unwrap_or(0),
+            ready_ms: headers::number(&headers, headers::READY_MS),
             body,
             user_id,
             headers,

@@ -28,8 +28,11 @@ mod publisher;
 mod settings;
 mod settle;
 mod signals;
+mod target;
 mod telemetry;
+mod tls;
 pub mod topology;
+mod waiting;
 
 pub use broker::Broker;
 pub use consumer::Consumption;
@@ -40,13 +43,15 @@ pub use incoming::{Incoming, Parked, Turn};
 pub use listening::{Heard, Listening};
 pub use management::{Grants, Management, ManagementError, ServerHealth, TopicGrant, definitions};
 pub use names::{Family, Priority, Route, UnknownFamily, WorkQueue, is_ours};
-pub use outgoing::{Outgoing, Target};
+pub use outgoing::Outgoing;
 pub use parked::{PARKED_MAX, ParkedError, ParkedIn, ParkedMessage};
 pub use publisher::Publisher;
 pub use settings::{
     Access, DELIVERIES_MAX, HEARTBEAT_S, INTERNAL_BYTES_MAX, PANIC_WAIT, PANICS_MAX, Settings,
 };
 pub use settle::Disposition;
+pub use target::Target;
+pub use tls::{TlsFileError, TlsFiles};
 
 /// The section `[broker]` with its defaults and comments, to be put into a service's embedded defaults.
 pub const DEFAULTS: &str = include_str!("defaults.toml");

@@ -129,6 +129,9 @@ pub enum ManagementError {
     /// The setting is no URL.
     #[error("broker.management_url is not an http or https URL")]
     Url,
+    /// The authority's file cannot be read.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsFileError),
     /// No HTTP client can be built.
     #[error("build a client for RabbitMQ's management API")]
     Client(#[source] reqwest::Error),
@@ -202,12 +205,15 @@ impl Management {
         let bare = base.set_username("").and_then(|()| base.set_password(None));
         bare.map_err(|()| ManagementError::Url)?;
         let access = settings.access().map_err(|_| ManagementError::Url)?;
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(ManagementError::Client)?;
+            .no_proxy();
+        if let Some(ca) = settings.tls.ca()? {
+            let ca = reqwest::Certificate::from_pem_bundle(ca.as_bytes());
+            http = http.tls_certs_merge(ca.map_err(ManagementError::Client)?);
+        }
+        let http = http.build().map_err(ManagementError::Client)?;
         Ok(Some(Self {
             http,
             base,

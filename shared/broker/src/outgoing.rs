@@ -7,61 +7,17 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use photofinish_runtime::clock::Clock;
 use serde::Serialize;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::error::PublishError;
 use crate::headers;
 use crate::incoming::Incoming;
-use crate::names::{Family, Route, WorkQueue, is_ours};
+use crate::names::{Family, WorkQueue, is_ours};
 use crate::settings::INTERNAL_BYTES_MAX;
+use crate::target::Target;
 use crate::topology::{self, Tier};
-
-/// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// An internal message. It must arrive in a queue.
-    Pipeline(Route),
-    /// Straight into a work queue, as when parked messages are replayed. It must arrive.
-    Queue(WorkQueue),
-    /// Into a work queue after a wait, through the tiers as a retry goes. It must arrive.
-    Later {
-        /// Where it comes up.
-        queue: WorkQueue,
-        /// How long it lies in the tiers; under a second it goes straight into the queue and waits in hand.
-        wait: Duration,
-    },
-    /// `photofinish.events`; nobody listening is no fault.
-    Events {
-        /// `<tenant>.job.<operation>.<event>`
-        routing_key: String,
-    },
-    /// Every fetcher; nobody listening is no fault.
-    Signals,
-    /// The queue in a client's `reply_to`; that it is gone is no fault.
-    Reply {
-        /// Its name. One of ours is refused.
-        queue: String,
-    },
-    /// The operator's queue of refused submissions. It must arrive.
-    Rejected,
-    /// The queue in which parked messages lie for people. It must arrive.
-    Dead(Family),
-}
-
-impl Target {
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Pipeline(_) => "pipeline",
-            Self::Queue(_) => "queue",
-            Self::Later { .. } => "later",
-            Self::Events { .. } => "events",
-            Self::Signals => "signals",
-            Self::Reply { .. } => "reply",
-            Self::Rejected => "rejected",
-            Self::Dead(_) => "dead",
-        }
-    }
-}
+use crate::waiting::now_ms;
 
 /// A message to publish. Persistent always; the confirm is awaited always.
 #[derive(Debug, Clone)]
@@ -168,6 +124,24 @@ impl Outgoing {
         self
     }
 
+    /// The span of sending it; what is handled because of it becomes its child.
+    pub(crate) fn span(&self) -> tracing::Span {
+        let destination = self.target.destination();
+        tracing::info_span!(
+            "send",
+            otel.name = format!("send {destination}"),
+            otel.kind = "producer",
+            otel.status_code = Empty,
+            "error.type" = Empty,
+            "messaging.system" = "rabbitmq",
+            "messaging.operation.type" = "send",
+            "messaging.operation.name" = "send",
+            "messaging.destination.name" = destination,
+            "messaging.message.id" = self.message_id.as_deref(),
+            "messaging.message.body.size" = self.body.len(),
+        )
+    }
+
     /// Internal messages are small; what is larger lies in the bucket.
     fn check_size(&self) -> Result<(), PublishError> {
         let internal = matches!(self.target, Target::Pipeline(_) | Target::Later { .. });
@@ -187,6 +161,7 @@ impl Outgoing {
         let target = self.target.label();
         let mut table = FieldTable::default();
         self.check_size()?;
+        ready_at_once(&mut table, &self.target);
         let (exchange, key, mandatory) = match self.target {
             Target::Pipeline(route) => (topology::PIPELINE, route.to_string(), true),
             Target::Later { queue, wait } => {
@@ -317,6 +292,7 @@ impl Parcel {
             Again::Turn { body: new } => {
                 body = new.unwrap_or(body);
                 renew(&mut table, turn + 1);
+                ready_in(&mut table, 0);
                 home(queue, "turn")
             }
             Again::Retry { wait_ms } => {
@@ -336,7 +312,10 @@ impl Parcel {
                 renew(&mut table, turn);
                 wait_in_tiers(&mut table, queue, incoming.remaining_ms)
             }
-            Again::Park { code, reason } => park(&mut table, incoming, queue, &code, &reason),
+            Again::Park { code, reason } => {
+                ready_in(&mut table, 0);
+                park(&mut table, incoming, queue, &code, &reason)
+            }
         };
         let id = incoming
             .message_id
@@ -387,6 +366,18 @@ fn renew(table: &mut FieldTable, turn: u64) {
     headers::put_text(table, headers::TURN_ID, &Uuid::new_v4().to_string());
 }
 
+/// What goes straight into a queue of ours is ready there; clients' queues are told nothing of it.
+fn ready_at_once(table: &mut FieldTable, target: &Target) {
+    if matches!(target, Target::Pipeline(_) | Target::Queue(_)) {
+        ready_in(table, 0);
+    }
+}
+
+/// From when on its waiting is the queue's own doing.
+fn ready_in(table: &mut FieldTable, wait_ms: u64) {
+    headers::put_number(table, headers::READY_MS, now_ms().saturating_add(wait_ms));
+}
+
 fn home(queue: WorkQueue, target: &'static str) -> Address {
     Address {
         exchange: "",
@@ -400,7 +391,9 @@ fn home(queue: WorkQueue, target: &'static str) -> Address {
 fn wait_in_tiers(table: &mut FieldTable, queue: WorkQueue, wait_ms: u64) -> Address {
     let tier = Tier::within(Duration::from_millis(wait_ms));
     let in_tier = tier.map_or(0, |tier| tier.wait.as_millis());
-    let left = wait_ms.saturating_sub(u64::try_from(in_tier).unwrap_or(u64::MAX));
+    let in_tier = u64::try_from(in_tier).unwrap_or(u64::MAX);
+    ready_in(table, in_tier);
+    let left = wait_ms.saturating_sub(in_tier);
     if left > 0 {
         headers::put_number(table, headers::REMAINING_MS, left);
     }

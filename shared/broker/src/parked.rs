@@ -20,8 +20,9 @@ use crate::error::{GetError, PublishError};
 use crate::headers;
 use crate::incoming::Incoming;
 use crate::names::{Family, WorkQueue};
-use crate::outgoing::{Outgoing, Target};
+use crate::outgoing::Outgoing;
 use crate::settle::written;
+use crate::target::Target;
 use crate::topology::REJECTED;
 
 /// Messages of a queue that are listed at most.

@@ -10,9 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use photofinish_runtime::{backoff, clock};
+use photofinish_runtime::{backoff, clock, trace};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::error::PublishError;
 use crate::outgoing::{Outgoing, Parcel};
@@ -57,8 +58,16 @@ impl Publisher {
     /// Publishes one message and waits for its confirm, for at most `publish_timeout_s`; waits as well while the
     /// connection is rebuilt or blocked.
     pub async fn publish(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let parcel = outgoing.into_parcel(&self.user)?;
-        self.send(Arc::new(parcel)).await
+        let span = outgoing.span();
+        let sent = async {
+            let parcel = outgoing.into_parcel(&self.user)?;
+            self.send(Arc::new(parcel)).await
+        };
+        let sent = sent.instrument(span.clone()).await;
+        if let Err(error) = &sent {
+            trace::failed(&span, error.label());
+        }
+        sent
     }
 
     pub(crate) fn user(&self) -> &str {

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use crate::error::SettingsError;
+use crate::tls::TlsFiles;
 
 /// Largest body of an internal message, in bytes. What is larger lies in S3 and is named.
 pub const INTERNAL_BYTES_MAX: usize = 64 * 1024;
@@ -47,6 +48,9 @@ pub struct Settings {
     /// `http://user:password@host:port` of the management API; empty: there is none. Never logged.
     #[serde(default)]
     pub management_url: String,
+    /// For `amqps://`, and for a management API over https.
+    #[serde(default)]
+    pub tls: TlsFiles,
 }
 
 /// Where the broker is and who we are there, for those who write the address of somebody else's.
@@ -96,6 +100,7 @@ impl Settings {
             in_flight_max: Self::default_in_flight_max(),
             declare: Self::default_declare(),
             management_url: String::new(),
+            tls: TlsFiles::default(),
         }
     }
 
@@ -134,6 +139,10 @@ impl Settings {
             "1 to 10000",
             (1..=10_000).contains(&self.in_flight_max),
         )?;
+        if !self.tls.is_whole() {
+            return Err(SettingsError::HalfACertificate);
+        }
+        self.tls.load()?;
         let mut uri: AMQPUri = self.url.parse().map_err(SettingsError::Url)?;
         uri.query.heartbeat = Some(HEARTBEAT_S);
         let connect_ms = u64::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
@@ -141,6 +150,7 @@ impl Settings {
         Ok(Checked {
             user: uri.authority.userinfo.username.clone(),
             uri,
+            tls: self.tls.clone(),
             publish_timeout: Duration::from_secs_f64(timeout),
         })
     }
@@ -152,6 +162,7 @@ pub(crate) struct Checked {
     pub(crate) uri: AMQPUri,
     /// Our own AMQP user: a message with this `user_id` was published by one of our services.
     pub(crate) user: String,
+    pub(crate) tls: TlsFiles,
     pub(crate) publish_timeout: Duration,
 }
 
@@ -197,5 +208,16 @@ mod tests {
                 .contains("in_flight_max")
         );
         assert!(Settings::new("http://localhost").check().is_err());
+        let tls = |cert_file: &str, key_file: &str| Settings {
+            tls: TlsFiles {
+                cert_file: cert_file.to_owned(),
+                key_file: key_file.to_owned(),
+                ..TlsFiles::default()
+            },
+            ..Settings::new("amqps://localhost")
+        };
+        let told = |settings: &Settings| settings.check().unwrap_err().to_string();
+        assert!(told(&tls("only.crt", "")).contains("both or neither"));
+        assert!(told(&tls("/none/tls.crt", "/none/tls.key")).contains("cert_file /none/tls.crt"));
     }
 }

@@ -23,6 +23,7 @@ use crate::outgoing::{Again, Parcel};
 use crate::publisher::Publisher;
 use crate::settings::{DELIVERIES_MAX, PANIC_WAIT, PANICS_MAX};
 use crate::telemetry;
+use crate::waiting::{Waiting, label, now_ms};
 
 /// First and longest wait before a successor is published again.
 const KEEP_MIN: Duration = Duration::from_millis(200);
@@ -89,6 +90,7 @@ pub(crate) struct Settler {
     pub(crate) queue: WorkQueue,
     pub(crate) publisher: Publisher,
     pub(crate) shutdown: Shutdown,
+    pub(crate) waiting: Arc<Waiting>,
 }
 
 impl Settler {
@@ -106,6 +108,7 @@ impl Settler {
     pub(crate) async fn receive(&self, incoming: Incoming, acker: &Acker) -> Option<Incoming> {
         match Self::arrival(&incoming) {
             Arrival::Handle(wait) => {
+                self.note_wait(&incoming);
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
                 }
@@ -127,6 +130,17 @@ impl Settler {
                 None
             }
         }
+    }
+
+    /// How long it lay in its queue, by the clocks of two machines: for numbers alone.
+    fn note_wait(&self, incoming: &Incoming) {
+        let Some(ready_ms) = incoming.ready_ms else {
+            return;
+        };
+        let now_ms = now_ms();
+        self.waiting.taken(self.queue, ready_ms, now_ms);
+        let wait = Duration::from_millis(now_ms.saturating_sub(ready_ms));
+        telemetry::waited(label(self.queue), wait);
     }
 
     /// Carries a handler's disposition out. False: not acknowledged, so the message will come again.

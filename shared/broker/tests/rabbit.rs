@@ -12,9 +12,13 @@ mod parked;
 mod publishing;
 #[path = "rabbit/rig.rs"]
 mod rig;
+#[path = "rabbit/rights.rs"]
+mod rights;
 #[path = "rabbit/settling.rs"]
 mod settling;
 #[path = "rabbit/strangers.rs"]
 mod strangers;
+#[path = "rabbit/tls.rs"]
+mod tls;
 #[path = "rabbit/topology.rs"]
 mod topology;

@@ -35,6 +35,12 @@ pub struct AttemptInput {
     pub rescue: Vec<RescueTarget>,
     /// A presigned PUT for the report: the newest announcement, put again after each push.
     pub report_put_url: String,
+    /// W3C trace context of the submit: the job's trace goes on in the worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// See `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
 }
 
 /// A presigned PUT for one item.

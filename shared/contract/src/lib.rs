@@ -18,4 +18,5 @@ pub mod problem;
 pub mod request;
 pub mod telling;
 pub mod token;
+pub mod upkeep;
 pub mod webhook;

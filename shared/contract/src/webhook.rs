@@ -21,6 +21,10 @@ pub struct WebhookEndpoint {
     /// The client's own words.
     #[schema(required = true)]
     pub description: Option<String>,
+    /// How often it is called in a second at most; null: as often as it answers, or the deployment's limit.
+    #[schema(required = true, minimum = 1, maximum = 10_000)]
+    #[serde(default)]
+    pub calls_per_s: Option<u32>,
     /// False: nothing is sent.
     pub enabled: bool,
     /// When it was made.
@@ -67,6 +71,9 @@ pub struct TestSent {
 pub struct Replayed {
     /// How many, as they were counted when it was asked for.
     pub replayed: u64,
+    /// True: there are more, counting was ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// One event on its way to one receiver.

@@ -1,6 +1,6 @@
 //! The section `[redis]` of a service's configuration.
 
-use crate::Settings;
+use crate::{Settings, TlsFiles};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub const DEFAULTS: &str = include_str!("defaults.toml");
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSection {
-    /// `redis://[user:password@]host:port[/db]`
+    /// `redis://[user:password@]host:port[/db]` or `rediss://…`
     pub url: SecretString,
     /// Put before every key.
     pub prefix: String,
@@ -28,6 +28,8 @@ pub struct RedisSection {
     pub deliveries_max: u64,
     /// Seconds after an emptied Redis in which no slot is granted.
     pub epoch_age_min_s: f64,
+    /// For `rediss://`.
+    pub tls: TlsFiles,
 }
 
 impl RedisSection {
@@ -50,7 +52,9 @@ impl RedisSection {
             delivery_ttl: day * self.delivery_days,
             deliveries_max: self.deliveries_max,
             epoch_age_min: seconds("epoch_age_min_s", self.epoch_age_min_s),
+            tls: self.tls.clone(),
         };
+        errors.extend(self.tls.faults());
         if errors.is_empty() {
             Ok(settings)
         } else {

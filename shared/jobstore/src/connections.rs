@@ -5,9 +5,11 @@
 //! second is tried first, so that a Redis that was restarted meanwhile is no fault. Not for what
 //! waits on the server.
 
-use crate::{JobStoreError, Settings};
+use crate::{JobStoreError, Settings, TlsFiles};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
+};
 use secrecy::ExposeSecret as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +34,8 @@ struct Made {
 pub(crate) struct Connections(Arc<Shared>);
 
 struct Shared {
-    client: Client,
+    info: ConnectionInfo,
+    tls: TlsFiles,
     config: AsyncConnectionConfig,
     timeout: Duration,
     places: Vec<Mutex<Place>>,
@@ -51,11 +54,14 @@ impl Connections {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(settings.timeout))
             .set_response_timeout(Some(settings.timeout));
-        let client = Client::open(settings.url.expose_secret())
+        let info = settings.url.expose_secret();
+        let info = info
+            .into_connection_info()
             .map_err(|_| JobStoreError::Settings("the URL is not one of Redis".to_owned()))?;
         let places = (0..settings.connections_max.max(1)).map(|_| Mutex::default());
         Ok(Self(Arc::new(Shared {
-            client,
+            info,
+            tls: settings.tls.clone(),
             config,
             timeout: settings.timeout,
             places: places.collect(),
@@ -110,7 +116,7 @@ impl Shared {
             }
         }
         let connection = self
-            .client
+            .client()?
             .get_multiplexed_async_connection_with_config(&self.config)
             .await?;
         let at = Instant::now();
@@ -120,6 +126,15 @@ impl Shared {
             tried: at,
         });
         Ok(made.connection.clone())
+    }
+
+    /// Opens nothing yet.
+    fn client(&self) -> redis::RedisResult<Client> {
+        if matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }) {
+            Client::build_with_tls(self.info.clone(), self.tls.load()?)
+        } else {
+            Client::open(self.info.clone())
+        }
     }
 
     /// Forgets a connection that was made before this time.

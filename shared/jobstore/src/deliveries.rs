@@ -7,7 +7,7 @@
 //! has a limit; beyond it the oldest are forgotten, which costs their notes and not their delivery.
 
 use crate::keys::Key;
-use crate::list::{Page, SCAN_MAX, Scan};
+use crate::list::{Member, Page, SCAN_MAX, Scan};
 use crate::{JobStore, JobStoreError};
 use jiff::Timestamp;
 use photofinish_contract::event::EventType;
@@ -154,6 +154,25 @@ impl JobStore {
             .await
     }
 
+    /// Notes a delivery with its first attempt, made or not before; an attempt that was noted before stays its first.
+    pub async fn delivery_tried(
+        &self,
+        id: &str,
+        record: &DeliveryRecord,
+        status: DeliveryStatus,
+        attempt: &AttemptLog,
+    ) -> Result<(), JobStoreError> {
+        let made = self
+            .make_delivery(id, record, status, Some(attempt))
+            .await?;
+        if !made {
+            match self.delivery_attempt(id, attempt, status, None).await? {
+                Recorded::Recorded | Recorded::Missing => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn make_delivery(
         &self,
         id: &str,
@@ -166,20 +185,22 @@ impl JobStore {
         let mut pipe = redis::pipe();
         self.enlist(&mut pipe, listed, id, record.created_at);
         pipe.cmd("ZCARD").arg(self.key(listed));
-        let (length,): (u64,) = self.pipe("list a delivery", &pipe).await?;
-        if length > self.deliveries_max.saturating_add(FORGET_BATCH) {
-            self.forget_oldest(tenant).await?;
-        }
         let doc = serde_json::to_string(record).map_err(JobStoreError::value("a delivery"))?;
         let log = attempt.map(serde_json::to_string).transpose();
         let log = log.map_err(JobStoreError::value("an attempt"))?;
         let key = Key::Delivery(id);
         let ttl = self.ttl_ms(&key);
-        self.script("make a delivery", &MAKE, &[key], |call| {
+        let keys = [key];
+        let making = self.script("make a delivery", &MAKE, &keys, |call| {
             call.arg(doc).arg(status_name(status)).arg(ttl);
             call.arg(log.unwrap_or_default());
-        })
-        .await
+        });
+        let listing = self.pipe::<(u64,)>("list a delivery", &pipe);
+        let ((length,), made) = tokio::try_join!(listing, making)?;
+        if length > self.deliveries_max.saturating_add(FORGET_BATCH) {
+            self.forget_oldest(tenant).await?;
+        }
+        Ok(made)
     }
 
     /// The list of a tenant is longer than it may be: its oldest are forgotten.
@@ -264,6 +285,80 @@ impl JobStore {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Page<DeliveryView>, JobStoreError> {
+        self.page(tenant, filter, limit, cursor, Fields::All).await
+    }
+
+    /// The same without attempts, which is all that a replay needs of them.
+    pub async fn deliveries_without_attempts(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<DeliveryView>, JobStoreError> {
+        self.page(tenant, filter, limit, cursor, Fields::Head).await
+    }
+
+    /// How many deliveries a filter finds among the newest `looked_at_max` in its time.
+    pub async fn count_deliveries(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        looked_at_max: usize,
+    ) -> Result<Counted, JobStoreError> {
+        let floor = filter.since.map(Timestamp::as_millisecond);
+        let key = self.key(Key::DeliveriesOf(tenant));
+        let mut scan = Scan::new(key, floor, filter.until, None)?;
+        let mut found = 0_u64;
+        while let Some(members) = scan.next(self).await? {
+            for fields in self.fields_of(&members, Fields::Head).await? {
+                found += u64::from(read(&fields)?.is_some_and(|one| filter.wants(&one)));
+            }
+            if scan.seen >= looked_at_max {
+                return Ok(Counted { found, all: false });
+            }
+        }
+        Ok(Counted { found, all: true })
+    }
+
+    async fn fields_of(
+        &self,
+        members: &[Member],
+        which: Fields,
+    ) -> Result<Vec<BTreeMap<String, String>>, JobStoreError> {
+        let mut pipe = redis::pipe();
+        match which {
+            Fields::All => {
+                for member in members {
+                    pipe.hgetall(self.key(Key::Delivery(&member.name)));
+                }
+                self.pipe("list deliveries", &pipe).await
+            }
+            Fields::Head => {
+                for member in members {
+                    let key = self.key(Key::Delivery(&member.name));
+                    pipe.cmd("HMGET").arg(key).arg(&HEAD);
+                }
+                let rows: Vec<Vec<Option<String>>> = self.pipe("list deliveries", &pipe).await?;
+                let named = |row: Vec<Option<String>>| {
+                    let pairs = HEAD.iter().zip(row);
+                    pairs
+                        .filter_map(|(name, value)| Some(((*name).to_owned(), value?)))
+                        .collect()
+                };
+                Ok(rows.into_iter().map(named).collect())
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        tenant: &Tenant,
+        filter: &DeliveryFilter,
+        limit: usize,
+        cursor: Option<&str>,
+        which: Fields,
+    ) -> Result<Page<DeliveryView>, JobStoreError> {
         let limit = limit.clamp(1, crate::list::PAGE_MAX);
         let floor = filter.since.map(Timestamp::as_millisecond);
         let key = self.key(Key::DeliveriesOf(tenant));
@@ -273,11 +368,7 @@ impl JobStore {
             next_cursor: None,
         };
         while let Some(members) = scan.next(self).await? {
-            let mut pipe = redis::pipe();
-            for member in &members {
-                pipe.hgetall(self.key(Key::Delivery(&member.name)));
-            }
-            let rows: Vec<BTreeMap<String, String>> = self.pipe("list deliveries", &pipe).await?;
+            let rows = self.fields_of(&members, which).await?;
             for (member, fields) in members.iter().zip(&rows) {
                 page.rows
                     .extend(read(fields)?.filter(|delivery| filter.wants(delivery)));
@@ -287,12 +378,32 @@ impl JobStore {
                 }
             }
             if scan.seen >= SCAN_MAX {
-                page.next_cursor = members.last().map(crate::list::Member::cursor);
+                page.next_cursor = members.last().map(Member::cursor);
                 return Ok(page);
             }
         }
         Ok(page)
     }
+}
+
+/// What of a delivery is read.
+#[derive(Debug, Clone, Copy)]
+enum Fields {
+    All,
+    /// All but its attempts.
+    Head,
+}
+
+/// The fields of a delivery without its attempts.
+const HEAD: [&str; 4] = ["doc", "status", "round", "base"];
+
+/// How many deliveries a filter finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Those that were found.
+    pub found: u64,
+    /// False: there may be more among older ones.
+    pub all: bool,
 }
 
 impl DeliveryFilter {

@@ -29,7 +29,9 @@ pub const EVENTS_PAGE_MAX: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Logged {
-    /// It stands in the log, now or since before: it is to be told.
+    /// It stands in the log from now on: it is to be told, and nobody has done so yet.
+    New,
+    /// It stood there before: it is to be told, if that was not done.
     Stands,
     /// Another progress of the job was told a moment ago: it may come again after this.
     Later(Duration),
@@ -61,6 +63,7 @@ impl JobStore {
         Ok(match u64::try_from(answer) {
             Ok(0) => Logged::Stands,
             Ok(wait) => Logged::Later(Duration::from_millis(wait)),
+            Err(_) if answer == -2 => Logged::New,
             Err(_) => Logged::Stale,
         })
     }

@@ -32,11 +32,12 @@ mod settle;
 mod slots;
 mod store;
 mod system;
+mod tls;
 mod turns;
 mod uploads;
 
 pub use deliveries::{
-    AttemptLog, Begun, DeliveryFilter, DeliveryRecord, DeliveryView, Receipt, Recorded,
+    AttemptLog, Begun, Counted, DeliveryFilter, DeliveryRecord, DeliveryView, Receipt, Recorded,
 };
 pub use error::{Class, JobStoreError};
 pub use estimates::Estimates;
@@ -52,5 +53,6 @@ pub use settle::{GoesOn, Settle, Started, Wanted};
 pub use slots::{Grant, GrantAsk, LaneGrant, Slot, SlotFor, SlotKind};
 pub use store::{JobStore, Settings};
 pub use system::CachedRecord;
+pub use tls::TlsFiles;
 pub use turns::Turn;
 pub use uploads::KeptUpload;

@@ -5,7 +5,7 @@
 
 use crate::connections::{Connections, Lent};
 use crate::keys::Key;
-use crate::{JobStoreError, Lifetime};
+use crate::{JobStoreError, Lifetime, TlsFiles};
 use redis::{FromRedisValue, Pipeline, Script};
 use secrecy::SecretString;
 use std::fmt;
@@ -21,7 +21,7 @@ const COPY_TTL: Duration = Duration::from_mins(10);
 /// Where Redis is and how long things live there.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `redis://[user:password@]host:port[/db]`
+    /// `redis://[user:password@]host:port[/db]` or `rediss://…`
     pub url: SecretString,
     /// Put before every key, such as `photofinish:`.
     pub prefix: String,
@@ -38,6 +38,8 @@ pub struct Settings {
     /// How long after Redis began (empty) no slot is granted. Watches renew within 20 s, so 60 s
     /// is enough to learn of every attempt in flight.
     pub epoch_age_min: Duration,
+    /// For `rediss://`.
+    pub tls: TlsFiles,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             delivery_ttl: Duration::from_hours(7 * 24),
             deliveries_max: 100_000,
             epoch_age_min: Duration::from_mins(1),
+            tls: TlsFiles::default(),
         }
     }
 }

@@ -66,6 +66,18 @@ impl JobStore {
         .await
     }
 
+    /// Throws a copy away, so that one with a lower version can take its place.
+    pub async fn forget_system_copy(&self, kind: &str, id: &str) {
+        let mut pipe = redis::pipe();
+        pipe.cmd("UNLINK")
+            .arg(self.key(Key::System(kind, id)))
+            .ignore();
+        let forgotten: Result<(), JobStoreError> = self.pipe("forget a copy", &pipe).await;
+        if let Err(error) = forgotten {
+            tracing::debug!(kind, id, %error, "forget a copy");
+        }
+    }
+
     /// A record through its copy; `read` gives it with its version from the bucket, and is asked
     /// when no fresh copy is there, when this version of us cannot read it, or when Redis is away.
     pub async fn system_through_copy<T, E>(

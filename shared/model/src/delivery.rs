@@ -4,9 +4,10 @@
 //! schedule from its begin, and a replay begins a new one.
 //!
 //! The guarantee: a delivery ends within [`TRIES_MAX`] tries and about the length of the schedule, and no receiver
-//! shortens that by asking to be called again soon: what a `Retry-After` brings forward spends no step.
+//! shortens that by asking to be called again soon: what a `Retry-After` brings forward spends no step. What waits
+//! because its receiver cannot be called spends none either, and ends at [`LATE_MAX`].
 //!
-//! Not for: what a try says about the receiver as such (`webhook`).
+//! Not for: what a try says about the receiver as such (`webhook`), and whether it may be called now (`line`).
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 pub const OBEYED_EXACTLY_MAX: u16 = 30;
 /// Tries of a round at most.
 pub const TRIES_MAX: u16 = 150;
+/// A round that is so old is given up when its receiver still cannot be called: longer than the schedule by far, and
+/// shorter than it takes to disable an endpoint.
+pub const LATE_MAX: Duration = Duration::from_secs(4 * 24 * 3600);
 /// Waits may come out shorter than they were drawn by this share: they are rounded on their way.
 const SLACK: f64 = 0.01;
 
@@ -126,6 +130,16 @@ pub fn after(
         }),
         Answer::Status { .. } | Answer::NoAnswer => scheduled.map_or(Next::GiveUp, Next::RetryIn),
         Answer::Refused => Next::GiveUp,
+    }
+}
+
+/// Decides what follows when a try is due and its receiver cannot be called: it waits so long and spends no try,
+/// unless its round is older than [`LATE_MAX`].
+pub fn uncalled(age: Duration, wait: Duration) -> Next {
+    if age < LATE_MAX {
+        Next::RetryIn(wait)
+    } else {
+        Next::GiveUp
     }
 }
 

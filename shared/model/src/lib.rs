@@ -3,7 +3,8 @@
 //! The nouns: a [`JobSnapshot`] is one job in one run with a row for each of its items; a *part*
 //! ([`part`]) is the slice of a job that one GPU attempt does; an *attempt* ([`attempt`]) is one
 //! submission of a part, watched until it is over; a *delivery* ([`delivery`]) is one event on its
-//! way to one receiver, which may be a *webhook endpoint* ([`webhook`]); a *run* ([`run`]) is what ends.
+//! way to one receiver, which may be a *webhook endpoint* ([`webhook`]) and is called over a *line* ([`line`]); a
+//! *run* ([`run`]) is what ends.
 //!
 //! The guarantee: nothing here reads a clock, a socket or a random number. Time and jitter are
 //! parameters, so every decision can be replayed, and the seven laws (total, final, replay, stale,
@@ -12,12 +13,14 @@
 //! Not for: wire formats (`contract`), records (`jobstore`, `objects`), anything that waits.
 
 pub mod attempt;
+pub mod breaker;
 mod code;
 pub mod delivery;
 pub mod endpoint;
 pub mod estimate;
 mod ids;
 mod item;
+pub mod line;
 mod operation;
 pub mod part;
 pub mod plan;

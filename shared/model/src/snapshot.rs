@@ -146,6 +146,9 @@ pub struct JobSnapshot {
     pub usage: Usage,
     /// The client's own data, echoed.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The job's own receivers (`webhook_url`) as its plan froze them; nothing: the plan knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receivers: Option<Vec<String>>,
     /// When its outputs were deleted; they stay listed as they were stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs_deleted_at: Option<Timestamp>,

@@ -11,6 +11,8 @@
 mod deliveries;
 #[path = "laws/endpoints.rs"]
 mod endpoints;
+#[path = "laws/lines.rs"]
+mod lines;
 #[path = "laws/parts.rs"]
 mod parts;
 #[path = "laws/quota.rs"]
@@ -225,6 +227,7 @@ fn jobs() -> impl Strategy<Value = JobSnapshot> {
             error: None,
             usage: Usage::default(),
             metadata: None,
+            receivers: None,
             outputs_deleted_at: None,
             body_sha256: "0".repeat(64),
         })

@@ -39,6 +39,6 @@ pub use operators::{AuditEntry, DayUsage, LaneClaim, PausesRecord};
 pub use presign::UploadTarget;
 pub use rescue::{RescueListing, Rescued};
 pub use seal::{SealError, Sealer};
-pub use store::{Objects, Settings};
+pub use store::{Encryption, Objects, Settings};
 pub use system::{Disabled, KeyRecord, KeyScope, TenantRecord, WebhookEndpointRecord};
 pub use upload::{OutputMeta, OutputUpload, PART_BYTES, WHOLE_BYTES_MAX};

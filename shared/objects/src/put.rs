@@ -3,7 +3,7 @@
 //! Guarantee: the announced length or nothing: a [`Flow`] that is dropped early closes its
 //! connection, and the bucket keeps none of it. Every wait has the request timeout.
 
-use crate::{Objects, ObjectsError};
+use crate::{Class, Objects, ObjectsError};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::signer::{HeaderMap, Method, SignedUrlOptions, Signer as _};
@@ -12,6 +12,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 /// Pieces between whoever writes and the connection. A piece is what one read of a connection
 /// gave, some hundred KiB at most.
@@ -42,6 +44,7 @@ impl Objects {
         headers: HeaderMap,
         bytes: u64,
     ) -> Result<Flow, ObjectsError> {
+        let method = if query.is_empty() { WHOLE } else { PART };
         let query = query
             .iter()
             .map(|(name, value)| (*name, value.as_str().to_owned()));
@@ -50,6 +53,7 @@ impl Objects {
         let store = self.store();
         let signed = store.signed_url_opts(Method::PUT, key, SIGNED_FOR, &options);
         let url = self.call("sign", key, signed).await?;
+        let span = put_span(method, key, url.host_str(), bytes);
         let (pieces, waiting) = mpsc::channel::<Bytes>(PIECES_MAX);
         let body = futures_util::stream::unfold(waiting, |mut waiting| async move {
             let piece = waiting.recv().await?;
@@ -63,7 +67,16 @@ impl Objects {
             .body(reqwest::Body::wrap_stream(body));
         let mut put = JoinSet::new();
         let of = key.clone();
-        put.spawn(async move { answered(&of, request.send().await).await });
+        let inside = span.clone();
+        let putting = async move {
+            let answer = answered(&of, request.send().await).await;
+            if let Err(error) = &answer {
+                inside.record("otel.status_code", "ERROR");
+                inside.record("error.type", why(error));
+            }
+            answer
+        };
+        put.spawn(putting.instrument(span));
         Ok(Flow {
             key: key.clone(),
             left: bytes,
@@ -128,6 +141,34 @@ impl Flow {
             seconds: self.timeout.as_secs(),
         }
     }
+}
+
+fn why(error: &ObjectsError) -> &'static str {
+    match error.class() {
+        Class::Transient => "transient",
+        Class::Permanent => "permanent",
+    }
+}
+
+/// S3's names of what is done.
+const WHOLE: &str = "PutObject";
+const PART: &str = "UploadPart";
+
+/// A call of S3 as a trace shows it; its address is a capability and stands nowhere.
+fn put_span(method: &'static str, key: &Path, host: Option<&str>, bytes: u64) -> Span {
+    tracing::info_span!(
+        "s3",
+        otel.name = format!("S3.{method}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "rpc.system.name" = "aws-api",
+        "rpc.service" = "S3",
+        "rpc.method" = method,
+        "aws.s3.key" = key.to_string(),
+        "server.address" = host,
+        "http.request.body.size" = bytes,
+    )
 }
 
 async fn answered(

@@ -6,8 +6,12 @@
 use crate::keys::parse_output_name;
 use crate::{Objects, ObjectsError};
 use jiff::Timestamp;
+use object_store::list::{PaginatedListOptions, PaginatedListStore as _};
 use object_store::path::Path;
 use photofinish_model::{JobId, Tenant};
+
+/// Jobs of a page.
+const JOBS_PAGE: usize = 200;
 
 impl Objects {
     /// Deletes everything of a job. Only of one whose runs are all closed: what runs would write
@@ -44,6 +48,29 @@ impl Objects {
         let here = self.list_here(&self.keys.tenant(tenant)).await?;
         let job = |prefix: &Path| prefix.filename()?.parse().ok();
         Ok(here.common_prefixes.iter().filter_map(job).collect())
+    }
+
+    /// A page of a tenant's jobs from where `token` says (nothing: the first), in the order of the bucket, and where
+    /// the next page begins.
+    pub async fn jobs_page(
+        &self,
+        tenant: &Tenant,
+        token: Option<String>,
+    ) -> Result<(Vec<JobId>, Option<String>), ObjectsError> {
+        let prefix = self.keys.tenant(tenant);
+        let below = format!("{prefix}/");
+        let options = PaginatedListOptions {
+            delimiter: Some("/".into()),
+            max_keys: Some(JOBS_PAGE),
+            page_token: token,
+            ..PaginatedListOptions::default()
+        };
+        let store = self.store();
+        let page = store.list_paginated(Some(&below), options);
+        let page = self.call("list", &prefix, page).await?;
+        let job = |prefix: &Path| prefix.filename()?.parse().ok();
+        let jobs = page.result.common_prefixes.iter().filter_map(job).collect();
+        Ok((jobs, page.page_token))
     }
 
     /// When a job ended, by the age of its manifest; nothing for one that has none.

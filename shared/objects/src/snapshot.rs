@@ -3,6 +3,7 @@
 use crate::docs::{PartRecord, RunDoc};
 use crate::{Objects, ObjectsError};
 use jiff::Timestamp;
+use photofinish_contract::messages::Receiver;
 use photofinish_model::{
     ItemIndex, ItemRow, ItemState, JobId, JobSnapshot, JobStatus, StoredOutput, Tenant, Usage,
 };
@@ -95,6 +96,15 @@ fn settle(items: &mut [ItemRow], index: ItemIndex, state: ItemState) {
 }
 
 impl RunDoc {
+    /// The addresses that the job itself names; nothing when others are among its receivers.
+    fn own_receivers(&self) -> Option<Vec<String>> {
+        let own = self.receivers.iter().map(|receiver| match receiver {
+            Receiver::JobUrl { url } => Some(url.clone()),
+            Receiver::Endpoint { .. } => None,
+        });
+        own.collect()
+    }
+
     /// The run as it is before anything has happened: every item pending but those carried over.
     pub fn initial_snapshot(&self) -> JobSnapshot {
         let items = self
@@ -125,6 +135,7 @@ impl RunDoc {
             error: None,
             usage: Usage::default(),
             metadata: self.request.metadata.clone(),
+            receivers: self.own_receivers(),
             outputs_deleted_at: None,
             body_sha256: self.body_sha256.clone(),
         };

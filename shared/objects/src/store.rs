@@ -5,11 +5,12 @@ use crate::keys::Keys;
 use crate::known_runs::KnownRuns;
 use crate::{Class, ObjectsError};
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
+use object_store::signer::{HeaderMap, HeaderName, HeaderValue};
 use object_store::{
-    ClientOptions, GetOptions, ListResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, RetryConfig,
+    Certificate, ClientOptions, GetOptions, ListResult, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutOptions, PutPayload, RetryConfig,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -45,10 +46,49 @@ pub struct Settings {
     pub prefix: String,
     /// `http://host/bucket/key` instead of `http://bucket.host/key`.
     pub path_style: bool,
+    /// How the bucket is asked to encrypt what we put.
+    pub encryption: Encryption,
+    /// PEM: who may sign the endpoint's certificate, besides whom this machine trusts.
+    pub ca_pem: Option<Vec<u8>>,
     /// How long opening a connection may take.
     pub connect_timeout: Duration,
     /// How long one call may take, and how long a stream may stall.
     pub request_timeout: Duration,
+}
+
+/// Encryption at rest, by the bucket. What workers push is put without being asked for, since
+/// their addresses carry no headers: the bucket's own default holds for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Encryption {
+    /// As the bucket does by itself.
+    #[default]
+    Bucket,
+    /// Under a key of the service (SSE-S3).
+    Aes256,
+    /// Under a key of the key management service (SSE-KMS).
+    Kms {
+        /// The key, its id or ARN; nothing: the account's own.
+        key_id: Option<String>,
+    },
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            public_endpoint: String::new(),
+            bucket: String::new(),
+            region: "us-east-1".to_owned(),
+            access_key_id: String::new(),
+            secret_access_key: String::new(),
+            prefix: String::new(),
+            path_style: true,
+            encryption: Encryption::Bucket,
+            ca_pem: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 impl fmt::Debug for Settings {
@@ -60,6 +100,7 @@ impl fmt::Debug for Settings {
             .field("region", &self.region)
             .field("prefix", &self.prefix)
             .field("path_style", &self.path_style)
+            .field("encryption", &self.encryption)
             .finish_non_exhaustive()
     }
 }
@@ -79,6 +120,8 @@ pub struct Objects {
     slow: Arc<AmazonS3>,
     /// PUTs whose body goes out as it comes.
     pub(crate) http: reqwest::Client,
+    /// Of those PUTs, for the bucket's encryption.
+    pub(crate) encryption: HeaderMap,
     request_timeout: Duration,
 }
 
@@ -97,10 +140,12 @@ impl Objects {
             "" => &settings.endpoint,
             public => public,
         };
-        let calls = ClientOptions::new()
+        let trusting = trusting(settings)?;
+        let calls = trusting
+            .clone()
             .with_connect_timeout(settings.connect_timeout)
             .with_timeout(settings.request_timeout);
-        let streams = ClientOptions::new()
+        let streams = trusting
             .with_connect_timeout(settings.connect_timeout)
             .with_timeout_disabled()
             .with_read_timeout(settings.request_timeout);
@@ -110,14 +155,8 @@ impl Objects {
                 &settings.endpoint,
                 calls.clone().with_timeout(SLOW_TIMEOUT),
             )?),
-            http: reqwest::Client::builder()
-                .connect_timeout(settings.connect_timeout)
-                .redirect(reqwest::redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .http1_only()
-                .build()
-                .map_err(ObjectsError::Client)?,
+            http: http(settings).map_err(ObjectsError::Client)?,
+            encryption: encryption_headers(&settings.encryption)?,
             calls: Arc::new(client(settings, &settings.endpoint, calls.clone())?),
             streams: Arc::new(client(settings, &settings.endpoint, streams)?),
             signer: Arc::new(client(settings, public, calls)?),
@@ -340,6 +379,67 @@ pub(crate) fn found<T>(outcome: Result<T, ObjectsError>) -> Result<Option<T>, Ob
     }
 }
 
+/// Options under which the settings' authority may sign, too.
+fn trusting(settings: &Settings) -> Result<ClientOptions, ObjectsError> {
+    let Some(pem) = &settings.ca_pem else {
+        return Ok(ClientOptions::new());
+    };
+    let certificates = Certificate::from_pem_bundle(pem).map_err(ObjectsError::Settings)?;
+    Ok(certificates
+        .into_iter()
+        .fold(ClientOptions::new(), ClientOptions::with_root_certificate))
+}
+
+/// The client for calls of our own.
+fn http(settings: &Settings) -> reqwest::Result<reqwest::Client> {
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(settings.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .http1_only();
+    if let Some(pem) = &settings.ca_pem {
+        client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
+    }
+    client.build()
+}
+
+/// What a PUT of our own says about encryption.
+fn encryption_headers(encryption: &Encryption) -> Result<HeaderMap, ObjectsError> {
+    let how = HeaderName::from_static("x-amz-server-side-encryption");
+    let with = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+    let mut headers = HeaderMap::new();
+    match encryption {
+        Encryption::Bucket => {}
+        Encryption::Aes256 => {
+            headers.insert(how, HeaderValue::from_static("AES256"));
+        }
+        Encryption::Kms { key_id } => {
+            headers.insert(how, HeaderValue::from_static("aws:kms"));
+            if let Some(key_id) = key_id {
+                let key = HeaderValue::try_from(key_id.as_str());
+                headers.insert(with, key.map_err(|_| ObjectsError::Name(key_id.clone()))?);
+            }
+        }
+    }
+    Ok(headers)
+}
+
+fn encrypting(
+    builder: AmazonS3Builder,
+    encryption: &Encryption,
+) -> object_store::Result<AmazonS3Builder> {
+    let how: AmazonS3ConfigKey = "aws_server_side_encryption".parse()?;
+    Ok(match encryption {
+        Encryption::Bucket => builder,
+        Encryption::Aes256 => builder.with_config(how, "AES256"),
+        Encryption::Kms { key_id: None } => builder.with_config(how, "aws:kms"),
+        Encryption::Kms {
+            key_id: Some(key_id),
+        } => builder.with_sse_kms_encryption(key_id),
+    })
+}
+
 /// A client that never tries anything twice: whoever calls owns the retry.
 fn client(
     settings: &Settings,
@@ -365,5 +465,7 @@ fn client(
     if !endpoint.is_empty() {
         builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
     }
-    builder.build().map_err(ObjectsError::Settings)
+    encrypting(builder, &settings.encryption)
+        .and_then(AmazonS3Builder::build)
+        .map_err(ObjectsError::Settings)
 }

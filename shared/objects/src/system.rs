@@ -5,6 +5,7 @@ use crate::store::PARALLEL_MAX;
 use crate::{Objects, ObjectsError};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use object_store::path::Path;
 use photofinish_contract::event::EventType;
 use photofinish_contract::webhook::{EndpointDisabled, WebhookEndpoint};
 use photofinish_model::Tenant;
@@ -77,6 +78,9 @@ pub struct WebhookEndpointRecord {
     pub event_types: Vec<String>,
     /// The client's own words.
     pub description: Option<String>,
+    /// Calls a second at most, if it is not the deployment's limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_per_s: Option<u32>,
     /// False: nothing is sent.
     pub enabled: bool,
     /// Its signing secret, sealed.
@@ -94,6 +98,9 @@ pub struct WebhookEndpointRecord {
     /// When and why we disabled it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disabled>,
+    /// When its owner deleted it; records from before this was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
     /// When its owner last enabled it: what was decided before is void.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled_at: Option<Timestamp>,
@@ -160,10 +167,12 @@ impl WebhookEndpointRecord {
             url,
             event_types: Vec::new(),
             description: None,
+            calls_per_s: None,
             enabled: true,
             secret_sealed,
             created_at,
             deleted: false,
+            deleted_at: None,
             former_secrets: Vec::new(),
             failing: None,
             disabled: None,
@@ -179,6 +188,7 @@ impl WebhookEndpointRecord {
             url: self.url.clone(),
             event_types: self.event_types.iter().filter_map(known).copied().collect(),
             description: self.description.clone(),
+            calls_per_s: self.calls_per_s,
             enabled: self.enabled,
             created_at: self.created_at,
             disabled: self.disabled.map(Disabled::shown),
@@ -219,6 +229,22 @@ impl Objects {
                 version,
             })
         }
+    }
+
+    /// Deletes every version of a record, the newest last: cut short, it is still what it was. Only for a record that
+    /// nobody writes any more.
+    pub async fn system_remove(&self, kind: &str, id: &str) -> Result<(), ObjectsError> {
+        let list = self.list_here(&self.keys.system(kind, id)?).await?;
+        let mut versions: Vec<(u64, Path)> = list
+            .objects
+            .into_iter()
+            .filter_map(|meta| Some((version_of(meta.location.filename()?)?, meta.location)))
+            .collect();
+        versions.sort();
+        for (_, key) in versions {
+            self.delete(&key).await?;
+        }
+        Ok(())
     }
 
     /// The highest version of a record, with its number.

@@ -201,7 +201,7 @@ impl OutputUpload {
         }
         self.close_flow().await?;
         self.complete().await?;
-        metrics::counter!("photofinish_objects_output_bytes").increment(self.written);
+        metrics::counter!("photofinish_objects_output_bytes_total").increment(self.written);
         Ok(StoredOutput {
             key: self.key.to_string(),
             bytes: self.meta.bytes,
@@ -257,7 +257,8 @@ impl OutputUpload {
                 .flow(&self.key, &query, HeaderMap::new(), bytes)
                 .await?
         } else {
-            let headers = headers(&self.meta)?;
+            let mut headers = headers(&self.meta)?;
+            headers.extend(self.objects.encryption.clone());
             self.objects
                 .flow(&self.key, &[], headers, self.meta.bytes)
                 .await?

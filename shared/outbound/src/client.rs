@@ -23,7 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REDIRECTS_MAX: u8 = 5;
 /// Bytes of an answer to a POST that are kept.
 const POST_ANSWER_MAX: usize = 1024;
-const IDLE_PER_HOST_MAX: usize = 4;
+/// How long is waited for them once the head of the answer is there.
+const POST_ANSWER_WAIT: Duration = Duration::from_secs(1);
+const IDLE_PER_HOST_MAX: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The limits of one exchange.
@@ -186,7 +188,7 @@ impl Outbound {
         Err(OutboundError::Redirects { max: REDIRECTS_MAX })
     }
 
-    /// POST; follows no redirect and keeps the first 1 KiB of the answer.
+    /// POST; follows no redirect and keeps the first 1 KiB of the answer, of what comes within a second of its head.
     pub async fn post(
         &self,
         url: &str,
@@ -216,6 +218,7 @@ impl Outbound {
         let first_byte = begun.elapsed();
         let status = answer.status().as_u16();
         let retry_after = retry_after(answer.headers());
+        let deadline = deadline.min(Instant::now() + POST_ANSWER_WAIT);
         let body_prefix = Body::new(answer, limits, deadline)
             .prefix(POST_ANSWER_MAX)
             .await;

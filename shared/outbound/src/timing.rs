@@ -211,9 +211,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    /// An HTTPS server on `localhost` whose handshakes take at least `pause`, and a client that trusts it.
-    #[expect(clippy::disallowed_methods, reason = "a test has no runtime of ours")]
-    async fn server(pause: Duration) -> (String, reqwest::Client) {
+    /// The certificate of a server on `localhost`, and a client that trusts it.
+    fn certified() -> (rustls::ServerConfig, reqwest::Client) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = CertificateDer::from(made.cert.der().to_vec());
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -224,6 +223,25 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
             .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let tls = tls_with(provider, verifier.build().unwrap()).unwrap();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(tls)
+            .connector_layer(TimedConnections)
+            .dns_resolver(crate::client::tests::open_resolver())
+            .build()
+            .unwrap();
+        (config, client)
+    }
+
+    /// An HTTPS server on `localhost` whose handshakes take at least `pause`, and a client that trusts it.
+    #[expect(clippy::disallowed_methods, reason = "a test has no runtime of ours")]
+    async fn server(pause: Duration) -> (String, reqwest::Client) {
+        let (config, client) = certified();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!(
@@ -241,18 +259,6 @@ mod tests {
                 }
             }
         });
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let tls = tls_with(provider, verifier.build().unwrap()).unwrap();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_backend_preconfigured(tls)
-            .connector_layer(TimedConnections)
-            .dns_resolver(crate::client::tests::open_resolver())
-            .build()
-            .unwrap();
         (url, client)
     }
 
@@ -268,6 +274,31 @@ mod tests {
         let (answer, again) = timed(client.get(&url).send()).await;
         assert_eq!(answer.unwrap().status(), 200);
         assert_eq!(again, Opening::default(), "the connection was open");
+    }
+
+    /// What a server sees that offers HTTP/2: the protocol that was agreed on, and the first bytes.
+    #[expect(clippy::disallowed_methods, reason = "a test has no runtime of ours")]
+    #[tokio::test]
+    async fn http_2_is_spoken_where_it_is_offered() {
+        let (mut config, client) = certified();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut secured = acceptor.accept(socket).await.unwrap();
+            let agreed = secured.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            let mut preface = [0; 14];
+            secured.read_exact(&mut preface).await.unwrap();
+            (agreed, preface)
+        });
+        let call = client.get(format!("https://localhost:{port}/")).send();
+        let call = tokio::time::timeout(Duration::from_secs(10), call);
+        let (_broken_off, seen) = tokio::join!(call, serving);
+        let (agreed, preface) = seen.unwrap();
+        assert_eq!(agreed.as_deref(), Some(&b"h2"[..]));
+        assert_eq!(&preface, b"PRI * HTTP/2.0");
     }
 
     #[tokio::test]

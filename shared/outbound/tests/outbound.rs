@@ -234,6 +234,43 @@ async fn a_post_follows_nothing_and_keeps_a_kilobyte() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Answers every request on every connection; counts the connections.
+async fn counting(connections: Arc<AtomicU32>) -> anyhow::Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?.to_string();
+    let router = Router::new().route("/", axum::routing::post(|| async { "taken" }));
+    let counted = axum::serve::ListenerExt::tap_io(listener, move |_| {
+        connections.fetch_add(1, Ordering::SeqCst);
+    });
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's own server ends with the test"
+    )]
+    tokio::spawn(async move { axum::serve(counted, router).await });
+    Ok(addr)
+}
+
+#[tokio::test]
+async fn connections_are_used_again() -> anyhow::Result<()> {
+    let connections = Arc::<AtomicU32>::default();
+    let url = format!("http://{}/", counting(connections.clone()).await?);
+    let (client, limits) = (local()?, quick());
+    let post = || client.post(&url, HeaderMap::new(), "{}".into(), &limits);
+    for _ in 0..20 {
+        assert_eq!(post().await.outcome?.status, 200);
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    for _ in 0..5 {
+        let round = futures_util::future::join_all((0..24).map(|_| post())).await;
+        for posted in round {
+            assert_eq!(posted.outcome?.status, 200);
+        }
+    }
+    let opened = connections.load(Ordering::SeqCst);
+    assert!(opened <= 30, "{opened} connections for 24 at a time");
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_wait_has_a_limit() -> anyhow::Result<()> {
     let receiver = Receiver::start().await?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use photofinish_runtime::tls::TlsSection;
 use photofinish_runtime::{Context, Service, http, run};
 use serde::Deserialize;
 
@@ -12,6 +13,10 @@ mode = "obey"
 # How long the task goes on after it was told to end.
 linger_s = 0.0
 api_key = ""
+
+[idle.tls]
+cert_file = ""
+key_file = ""
 "#;
 
 #[derive(Debug, Deserialize)]
@@ -27,23 +32,37 @@ struct Idle {
     linger_s: f64,
     #[serde(rename = "api_key")]
     _api_key: String,
+    tls: TlsSection,
 }
 
 async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
-    let Idle { mode, linger_s, .. } = settings.idle;
+    let Idle {
+        mode,
+        linger_s,
+        tls,
+        ..
+    } = settings.idle;
+    let tls = tls.load("idle.tls").map_err(anyhow::Error::msg)?;
     let broker = context.health.register("broker");
     let listener = context.ports.listen("http", "127.0.0.1:0").await?;
     let ready = axum::routing::get(move || async move { broker.ok() });
+    let say = axum::routing::get(|version: axum::http::Version| async move {
+        tracing::debug!("said in a low voice");
+        format!("{version:?}")
+    });
     http::serve(
         &context.tasks,
         "http",
         listener,
-        axum::Router::new().route("/ready", ready),
+        axum::Router::new()
+            .route("/ready", ready)
+            .route("/say", say),
         http::Limits {
             connections_max: 100,
             head: Duration::from_secs(30),
             write: Duration::from_secs(30),
         },
+        tls,
     );
     tracing::info_span!("build").in_scope(|| tracing::info!(mode, "built"));
     let shutdown = context.shutdown.clone();

@@ -3,9 +3,13 @@
 //! Guarantee: everything else gets `now` and `jitter` as values, so it can be tested without waiting.
 //! Not for measuring durations: use [`std::time::Instant`], which no one can set back.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+
+/// The first time that anybody asked.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A source of the time of day. Clones share one state.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,15 @@ impl Clock {
             Some(set) => *set
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
+        }
+    }
+
+    /// Time since a begin of its own, which nobody can set back: for paces and pauses that are kept in memory.
+    pub fn ticks(&self) -> Duration {
+        match &self.set {
+            None => BEGIN.elapsed(),
+            Some(_) => Duration::try_from(self.now().duration_since(Timestamp::UNIX_EPOCH))
+                .unwrap_or_default(),
         }
     }
 

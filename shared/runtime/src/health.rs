@@ -90,6 +90,11 @@ impl Check {
     /// Ready, or not and why. The reason is dropped when ready.
     pub fn set_ready(&self, ready: bool, why: impl Into<String>) {
         let state = (!ready).then(|| why.into());
+        metrics::gauge!("photofinish_ready", "check" => self.name).set(if ready {
+            1.0
+        } else {
+            0.0
+        });
         let before = self.health.lock().insert(self.name, state.clone());
         if before.as_ref() != Some(&state) {
             match state {

@@ -1,6 +1,7 @@
 //! Serving HTTP: one router on one socket, ended with the process.
 //!
-//! Nouns: a *connection* is one client's socket; its [`Limits`] are what it may take of the process.
+//! Nouns: a *connection* is one client's socket; its [`Limits`] are what it may take of the process. With a [`Tls`] the
+//! socket speaks TLS alone, and HTTP/2 to clients that ask for it; without, HTTP/1.1 in the clear.
 //!
 //! Guarantee: TCP_NODELAY on every accepted socket; at most so many connections, one more is told so and closed; one
 //! that sends no whole head in time, or takes nothing of its answer, is closed and disturbs no other. After a stop no
@@ -12,16 +13,20 @@ mod patient;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt as _;
+use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::util::MapRequest;
 
+use crate::tls::{H2, Tls};
 use crate::{Shutdown, Tasks};
 use patient::Patient;
 
@@ -31,6 +36,8 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 const HEADERS_MAX: usize = 100;
 /// Bytes of a request's head at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 200;
 /// What one connection too many is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
     retry-after: 5\r\nconnection: close\r\ncontent-length: 172\r\n\r\n\
@@ -42,7 +49,8 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 pub struct Limits {
     /// Connections at once.
     pub connections_max: usize,
-    /// Between two requests, and for the head of one.
+    /// For the TLS handshake, for the head of the first request, and between two requests; over HTTP/2 a client that
+    /// answers pings may stay for longer.
     pub head: Duration,
     /// Without taking a byte of what is sent to it.
     pub write: Duration,
@@ -55,11 +63,13 @@ pub fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    tls: Option<Tls>,
 ) {
     let server = Arc::new(Server {
         name,
         router,
         limits,
+        tls,
     });
     tasks.spawn_critical(name, server.accept(listener, tasks.clone()));
 }
@@ -68,6 +78,7 @@ struct Server {
     name: &'static str,
     router: Router,
     limits: Limits,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -99,7 +110,10 @@ impl Server {
     fn turn_away(&self, stream: &TcpStream) {
         metrics::counter!("photofinish_http_connections_refused_total", "server" => self.name)
             .increment(1);
-        if let Err(error) = stream.try_write(FULL) {
+        // Who waits for a handshake would not understand it.
+        if self.tls.is_none()
+            && let Err(error) = stream.try_write(FULL)
+        {
             tracing::debug!(server = self.name, %error, "turn a connection away");
         }
     }
@@ -111,18 +125,51 @@ impl Server {
         shutdown: Shutdown,
     ) {
         nodelay_on(&stream);
-        let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX);
-        let io = TokioIo::new(Patient::new(stream, self.limits.write));
-        let service = TowerToHyperService::new(self.router.clone());
-        let mut connection = pin!(builder.serve_connection(io, service));
+        let stream = Patient::new(stream, self.limits.write);
+        let Some(tls) = &self.tls else {
+            return self.answer(stream, false, shutdown).await;
+        };
+        let handshake = tokio::time::timeout(self.limits.head, tls.acceptor().accept(stream));
+        let greeted = tokio::select! {
+            greeted = handshake => greeted,
+            () = shutdown.wait() => return,
+        };
+        let error = match greeted {
+            Ok(Ok(stream)) => {
+                let http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+                return self.answer(stream, http2, shutdown).await;
+            }
+            Ok(Err(error)) => error,
+            Err(_elapsed) => io::ErrorKind::TimedOut.into(),
+        };
+        metrics::counter!("photofinish_http_handshakes_failed_total", "server" => self.name)
+            .increment(1);
+        tracing::debug!(server = self.name, %error, "a TLS handshake failed");
+    }
+
+    async fn answer<S>(&self, stream: S, http2: bool, shutdown: Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = self.builder(http2);
+        let begun = Arc::<AtomicBool>::default();
+        let asked = begun.clone();
+        let service = MapRequest::new(self.router.clone(), move |request: Request<_>| {
+            asked.store(true, Ordering::Relaxed);
+            request
+        });
+        let service = TowerToHyperService::new(service);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // HTTP/1.1 has a limit of its own on heads; one who asked for HTTP/2 may never begin with it.
+        let silent = async {
+            tokio::time::sleep(self.limits.head).await;
+            if begun.load(Ordering::Relaxed) || !http2 {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent => return,
             () = shutdown.wait() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -132,12 +179,30 @@ impl Server {
             tracing::debug!(server = self.name, %error, "a connection broke");
         }
     }
-}
 
-pub(crate) fn nodelay(
-    listener: TcpListener,
-) -> impl axum::serve::Listener<Addr = std::net::SocketAddr> {
-    listener.tap_io(|socket| nodelay_on(socket))
+    fn builder(&self, http2: bool) -> Builder<TokioExecutor> {
+        let head = self.limits.head;
+        let builder = Builder::new(TokioExecutor::new());
+        if http2 {
+            let mut builder = builder.http2_only();
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .keep_alive_interval(head)
+                .keep_alive_timeout(head)
+                .max_concurrent_streams(STREAMS_MAX)
+                .max_header_list_size(HEAD_BYTES_MAX as u32);
+            return builder;
+        }
+        let mut builder = builder.http1_only();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX);
+        builder
+    }
 }
 
 fn nodelay_on(socket: &TcpStream) {

@@ -20,19 +20,24 @@
 //! ```
 
 mod admin;
+mod aside;
 pub mod backoff;
 pub mod clock;
 pub mod config;
 mod failure;
 mod health;
+mod healthcheck;
 pub mod http;
+mod log_lines;
 mod ports;
 mod run;
 mod shutdown;
 mod tasks;
 mod telemetry;
+pub mod tls;
 pub mod trace;
 
+pub use aside::Aside;
 pub use clock::Clock;
 pub use failure::error_chain;
 pub use health::{Check, Health};

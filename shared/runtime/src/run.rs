@@ -8,16 +8,24 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args as _, FromArgMatches as _};
+use clap::{Args as _, FromArgMatches as _, Subcommand as _};
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::aside::Aside;
 use crate::config::{self, ConfigErrors, Loaded, ProcessSettings, Sources};
-use crate::telemetry::{Telemetry, install_crypto, metrics_handle};
-use crate::{Clock, Health, Ports, Shutdown, Tasks, admin, tasks};
+use crate::http::Limits;
+use crate::telemetry::{LogLevel, Telemetry, install_crypto, metrics_handle};
+use crate::{Clock, Health, Ports, Shutdown, Tasks, admin, http, tasks};
 
 const EXIT_CONFIG: u8 = 78; // EX_CONFIG of sysexits.h
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+/// What one who asks the admin port may take.
+const ADMIN_LIMITS: Limits = Limits {
+    connections_max: 100,
+    head: Duration::from_secs(30),
+    write: Duration::from_secs(30),
+};
 
 /// The arguments that every service has. Flatten them into a command line of one's own for [`run_with`].
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -90,6 +98,17 @@ impl<S> Service<S> {
         self.check = check;
         self
     }
+
+    /// The settings of this process's environment, not yet typed.
+    pub(crate) fn loaded(self, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
+        config::load_tree(&Sources {
+            defaults: self.defaults,
+            file,
+            env: config::environment(),
+            aliases: self.aliases,
+            overrides: self.overrides,
+        })
+    }
 }
 
 /// What `build` wires a service with. Clones share one state.
@@ -144,8 +163,16 @@ where
     let command = clap::Command::new(service.name)
         .bin_name(&binary)
         .display_name(&binary)
-        .version(env!("CARGO_PKG_VERSION"));
-    let matches = RunArgs::augment_args(command).get_matches();
+        .version(env!("CARGO_PKG_VERSION"))
+        .args_conflicts_with_subcommands(true);
+    let command = RunArgs::augment_args(Aside::augment_subcommands(command));
+    let matches = command.subcommand_required(false).get_matches();
+    if matches.subcommand().is_some() {
+        return match Aside::from_arg_matches(&matches) {
+            Ok(asked) => asked.run(service),
+            Err(error) => error.exit(),
+        };
+    }
     match RunArgs::from_arg_matches(&matches) {
         Ok(args) => run_with(service, args, build),
         Err(error) => error.exit(),
@@ -194,16 +221,12 @@ fn load<S: DeserializeOwned>(
     service: Service<S>,
     args: &RunArgs,
 ) -> Result<(Loaded, S, ProcessSettings), ConfigErrors> {
-    let loaded = config::load_tree(&Sources {
-        defaults: service.defaults,
-        file: args.config.clone(),
-        env: config::environment(),
-        aliases: service.aliases,
-        overrides: service.overrides,
-    })?;
+    let check = service.check;
+    let loaded = service.loaded(args.config.clone())?;
     let process = loaded.process()?;
     let settings = loaded.service()?;
-    let errors = (service.check)(&settings);
+    let mut errors = check(&settings);
+    errors.extend(process.admin.tls.load("admin.tls").err());
     if errors.is_empty() {
         Ok((loaded, settings, process))
     } else {
@@ -229,7 +252,8 @@ where
         builder.worker_threads(process.runtime.threads);
     }
     let runtime = builder.enable_all().build()?;
-    let clean = runtime.block_on(serve(settings, process, context, build));
+    let level = telemetry.level();
+    let clean = runtime.block_on(serve(settings, process, context, level, build));
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Err(error) = telemetry.flush() {
         tracing::warn!(%error, "flush traces");
@@ -241,6 +265,7 @@ async fn serve<S, F, Fut>(
     settings: S,
     process: &ProcessSettings,
     context: Context,
+    level: LogLevel,
     build: F,
 ) -> bool
 where
@@ -248,7 +273,7 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let started = context.health.register("started");
-    let mut signals = match prepare(process, &context).await {
+    let mut signals = match prepare(process, &context, level).await {
         Ok(signals) => signals,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "start");
@@ -286,15 +311,23 @@ where
 }
 
 /// Signals and the admin server.
-async fn prepare(process: &ProcessSettings, context: &Context) -> anyhow::Result<Signals> {
+async fn prepare(
+    process: &ProcessSettings,
+    context: &Context,
+    level: LogLevel,
+) -> anyhow::Result<Signals> {
     let signals = Signals::new()?;
     let metrics = metrics_handle();
+    let tls = process.admin.tls.load("admin.tls");
+    let tls = tls.map_err(anyhow::Error::msg)?;
     let listener = context.ports.listen("admin", &process.admin.listen).await?;
-    let router = admin::router(context.health.clone(), metrics.clone());
-    untracked(async move {
-        let served = axum::serve(crate::http::nodelay(listener), router).await;
-        tracing::error!(?served, "the admin server ended");
-    });
+    let router = admin::router(context.health.clone(), metrics.clone(), level);
+    // Its tasks hang on a tracker that nobody drains: they must outlive the drain, and end with the runtime.
+    let lasting = Tasks::new(Shutdown::new());
+    if let Some(tls) = &tls {
+        tls.watch(&lasting);
+    }
+    http::serve(&lasting, "admin", listener, router, ADMIN_LIMITS, tls);
     untracked(async move {
         let mut period = tokio::time::interval(UPKEEP_PERIOD);
         loop {
@@ -310,7 +343,7 @@ async fn prepare(process: &ProcessSettings, context: &Context) -> anyhow::Result
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "these two must outlive the drain, and end with the runtime"
+    reason = "it must outlive the drain, and ends with the runtime"
 )]
 fn untracked(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
@@ -370,6 +403,6 @@ fn log_panics() {
 }
 
 /// Writes for people; a closed pipe is theirs to know.
-fn say(mut to: impl std::io::Write, text: &str) {
+pub(crate) fn say(mut to: impl std::io::Write, text: &str) {
     let _closed = writeln!(to, "{text}");
 }

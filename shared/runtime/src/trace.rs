@@ -6,6 +6,7 @@
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
 };
+use std::fmt::Display;
 use std::str::FromStr as _;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
@@ -44,6 +45,36 @@ pub fn traceparent_of(span: &Span) -> Option<String> {
             span.trace_flags().to_u8()
         )
     })
+}
+
+/// Links a span to the foreign one that queued its work; to nothing if the text is wrong.
+pub fn link(span: &Span, traceparent: &str) {
+    if let Some(origin) = parse(traceparent, TraceState::NONE) {
+        span.add_link(origin);
+    }
+}
+
+/// Says in the current span whose work it does and of which job: from now on every line that is logged inside of it
+/// carries both. A span without the fields `tenant` and `job` stays as it is.
+pub fn about(tenant: impl Display, job: impl Display) {
+    let span = Span::current();
+    span.record("tenant", tracing::field::display(tenant));
+    span.record("job", tracing::field::display(job));
+}
+
+/// Notes the id of a span's trace in its field `trace_id`, for log lines.
+pub fn note_id(span: &Span) {
+    let context = span.context();
+    let id = context.span().span_context().trace_id();
+    if id != TraceId::INVALID {
+        span.record("trace_id", tracing::field::display(id));
+    }
+}
+
+/// Marks a span as one that failed; `why` is a stable word.
+pub fn failed(span: &Span, why: &str) {
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", why);
 }
 
 /// Makes `span` a child of the foreign span: call it before the span is entered.

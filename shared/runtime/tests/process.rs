@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use photofinish_kit::{Process, ProcessSpec, Receiver, bin_dir, client, wait_until};
+use photofinish_kit::{Authority, Process, ProcessSpec, Receiver, bin_dir, client, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -131,6 +131,99 @@ async fn traces_go_to_the_collector_and_are_flushed_at_the_end() -> anyhow::Resu
     Ok(())
 }
 
+/// The text of an answer to a call of the admin port.
+async fn level(
+    http: &reqwest::Client,
+    admin: &str,
+    set: Option<&str>,
+) -> anyhow::Result<(u16, String)> {
+    let url = format!("{admin}/log-level");
+    let call = match set {
+        Some(set) => http.put(url).body(set.to_owned()),
+        None => http.get(url),
+    };
+    let answer = call.send().await?;
+    let status = answer.status().as_u16();
+    Ok((status, answer.text().await?.trim().to_owned()))
+}
+
+#[tokio::test]
+async fn the_log_level_is_changed_at_run_time_and_lines_are_readable_on_request()
+-> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let spec = spec(dir.path(), "obey")?.env("PHOTOFINISH__LOG__FORMAT", "text");
+    let (process, ports) = Process::start_ready(spec, SOON).await?;
+    let http = client()?;
+    let (admin, own) = (&ports["admin"], &ports["http"]);
+    let admin = format!("http://{admin}");
+    let said = || process.log_tail().matches("said in a low voice").count();
+    let say = || async { http.get(format!("http://{own}/say")).send().await };
+    assert_eq!(level(&http, &admin, None).await?, (200, "info".to_owned()));
+    say().await?;
+    assert_eq!(said(), 0);
+    let debug = (200, "warn,idle=debug".to_owned());
+    assert_eq!(level(&http, &admin, Some("warn,idle=debug")).await?, debug);
+    say().await?;
+    wait_until(SOON, "it is logged", || async { said() == 1 }).await?;
+    let (status, told) = level(&http, &admin, Some("idle=loud")).await?;
+    assert!(status == 422 && told.contains("log level"), "{told}");
+    assert_eq!(level(&http, &admin, None).await?, debug);
+    assert_eq!(level(&http, &admin, Some("")).await?.1, "info", "as it was");
+    say().await?;
+    assert_eq!(said(), 1);
+    let log = process.log_tail();
+    assert!(log.lines().all(|line| !line.starts_with('{')), "{log}");
+    process.terminate(SOON).await.map(drop)
+}
+
+#[tokio::test]
+async fn both_ports_speak_tls_and_http_2_and_the_healthcheck_asks_them() -> anyhow::Result<()> {
+    photofinish_kit::install_crypto();
+    let (dir, authority) = (tempfile::tempdir()?, Authority::make()?);
+    let (cert, key) = authority.server();
+    let mut spec = spec(dir.path(), "obey")?;
+    for port in ["IDLE", "ADMIN"] {
+        let name = |file| format!("PHOTOFINISH__{port}__TLS__{file}_FILE");
+        spec = spec.env(&name("CERT"), cert.display().to_string());
+        spec = spec.env(&name("KEY"), key.display().to_string());
+    }
+    let env = spec.env.clone();
+    let (process, ports) = Process::start_ready(spec, SOON).await?;
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(authority.ca())?)?;
+    let builder = || {
+        reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([ca.clone()])
+    };
+    let version = |client: reqwest::Client| {
+        let url = format!("https://localhost:{}/say", ports["http"].port());
+        async move { client.get(url).send().await?.text().await }
+    };
+    assert_eq!(version(builder().build()?).await?, "HTTP/2.0");
+    assert_eq!(version(builder().http1_only().build()?).await?, "HTTP/1.1");
+    let plain = format!("http://{}/say", ports["http"]);
+    assert!(client()?.get(plain).send().await.is_err(), "TLS alone");
+
+    let file = dir.path().join("idle.ports.json");
+    let healthcheck = |more: &[&str]| -> anyhow::Result<(Option<i32>, String)> {
+        let output = Command::new(bin_dir()?.join("examples/idle"))
+            .args(["healthcheck", "--ports-file"])
+            .arg(&file)
+            .args(more)
+            .envs(&env)
+            .output()?;
+        Ok((output.status.code(), String::from_utf8(output.stderr)?))
+    };
+    let well = healthcheck(&[])?;
+    assert_eq!(well, (Some(0), String::new()));
+    let (code, told) = healthcheck(&["--ready"])?;
+    assert!(code == Some(1) && told.contains("broker"), "{told}");
+    process.terminate(SOON).await?;
+    let (code, told) = healthcheck(&[])?;
+    assert!(code == Some(1) && told.contains("ask 127.0.0.1:"), "{told}");
+    Ok(())
+}
+
 #[test]
 fn settings_are_checked_and_printed_without_starting() -> anyhow::Result<()> {
     let idle = |args: &[&str], env: &[(&str, &str)]| -> anyhow::Result<(Option<i32>, String)> {
@@ -165,6 +258,14 @@ fn settings_are_checked_and_printed_without_starting() -> anyhow::Result<()> {
         (Some(78), true),
         "{text}"
     );
+    let half = [("PHOTOFINISH__ADMIN__TLS__CERT_FILE", "/none/tls.crt")];
+    let (code, text) = idle(&["--check-config"], &half)?;
+    assert!(
+        code == Some(78) && text.contains("admin.tls.key_file: must be set"),
+        "{text}"
+    );
+    assert_eq!(idle(&["wait", "0"], &[])?.0, Some(0));
+    assert_eq!(idle(&["wait", "601"], &[])?.0, Some(2));
     assert!(
         idle(&["--version"], &[])?
             .1

@@ -94,7 +94,7 @@ impl Drop for Doubler {
     }
 }
 
-async fn firehose(channel: &Channel) -> anyhow::Result<lapin::Consumer> {
+pub(crate) async fn firehose(channel: &Channel) -> anyhow::Result<lapin::Consumer> {
     let own = QueueDeclareOptions {
         exclusive: true,
         auto_delete: true,
@@ -209,11 +209,11 @@ fn rebuilt(table: &FieldTable) -> BasicProperties {
     properties
 }
 
-fn text(table: &FieldTable, name: &str) -> Option<String> {
+pub(crate) fn text(table: &FieldTable, name: &str) -> Option<String> {
     string(table.inner().get(name)?)
 }
 
-fn string(value: &AMQPValue) -> Option<String> {
+pub(crate) fn string(value: &AMQPValue) -> Option<String> {
     if let Some(long) = value.as_long_string() {
         return Some(String::from_utf8_lossy(long.as_bytes()).into_owned());
     }

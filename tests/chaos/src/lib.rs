@@ -20,6 +20,7 @@ pub mod bucket;
 mod doubler;
 mod emulator;
 pub mod laws;
+pub mod recorder;
 mod scene;
 mod shelf;
 mod stage;

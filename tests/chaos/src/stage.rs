@@ -39,6 +39,8 @@ pub struct Setup {
     pub runpod: RunPod,
     /// Whether the broker is a node of its own, to be killed.
     pub own_broker: bool,
+    /// The directory of the services' programs, of another version; none: those of this one.
+    pub programs: Option<PathBuf>,
 }
 
 impl Setup {
@@ -49,6 +51,7 @@ impl Setup {
             settings: Vec::new(),
             runpod: RunPod::stand_in(),
             own_broker: false,
+            programs: None,
         }
     }
 
@@ -110,12 +113,15 @@ impl Stage {
             None => Rabbit::fresh().await?,
         };
         let redis = RedisServer::start().await?;
-        let making = if setup.runpod.worker == RunPod::stand_in().worker {
+        // Of whatever version.
+        let making = if setup.runpod.worker.ends_with(RunPod::stand_in().worker) {
             Making::StandIn
         } else {
             Making::Rendered
         };
+        let programs = setup.programs.clone();
         let mut stack = Stack::claim(options(setup, &rabbit, &redis))?;
+        stack.take_programs(programs);
         stack.start().await?;
         Ok(Self {
             stack,

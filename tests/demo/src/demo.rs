@@ -105,7 +105,8 @@ async fn show(stack: &mut Stack) -> anyhow::Result<usize> {
     Ok(report.held)
 }
 
-async fn asks(samples: &Samples, files: &Files, ear: &Ear) -> anyhow::Result<Vec<Ask>> {
+/// The three jobs: two over AMQP, one over HTTP.
+pub(crate) async fn asks(samples: &Samples, files: &Files, ear: &Ear) -> anyhow::Result<Vec<Ask>> {
     let audio_s = media::probe(&samples.audio()).await?.audio_s;
     let (files, hook) = (files.url(), ear.url());
     Ok(vec![

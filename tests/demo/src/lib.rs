@@ -4,7 +4,8 @@
 //! Nouns: the [`Stack`] is RabbitMQ, Redis, an S3 server, the RunPod emulator and the four services, each a process
 //! of its own, under one directory; the [`Wiring`] is every address and key that they share; [`samples`] are the
 //! inputs; [`jobs`] submits through both doors and follows; [`checks`] opens what came out; [`rescue`] stops the
-//! fetcher and looks at what the worker then does.
+//! fetcher and looks at what the worker then does; [`containers`] runs the same jobs through a stack that others
+//! started.
 //!
 //! Guarantee: what was started is stopped, by its process id and start time, also by the next start after a crash;
 //! the demo's exit code is 0 only if every check held.
@@ -12,6 +13,7 @@
 //! Not for production: secrets lie in plain files, everything listens on loopback.
 
 pub mod checks;
+pub mod containers;
 pub mod demo;
 pub mod jobs;
 pub mod media;

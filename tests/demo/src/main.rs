@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use photofinish_demo::{demo, say::say, up};
+use photofinish_demo::{containers, demo, say::say, up};
 
 /// Runs Photofinish on this machine: no account, no GPU, no Docker.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Command {
         #[arg(long, default_value = ".dev/up")]
         dir: PathBuf,
     },
+    /// Runs the demo's three jobs through a system that runs already, and checks what comes out
+    Containers(containers::Containers),
     /// Stops what `up` started, also after a crash
     Down {
         /// The directory given to `up`
@@ -57,6 +59,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo { dir } => demo::run(&dir).await,
         Command::Up { dir } => up::up(&dir).await,
+        Command::Containers(containers) => containers::run(containers).await,
         Command::Down { dir } => up::down(&dir).await,
     }
 }

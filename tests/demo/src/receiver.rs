@@ -1,7 +1,7 @@
 //! What the demo serves itself: the samples to workers, and an ear for webhooks.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,21 +18,26 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// A file server over the samples, ended on drop.
 #[derive(Debug)]
 pub struct Files {
-    addr: SocketAddr,
+    url: String,
     _end: DropGuard,
 }
 
 impl Files {
     /// Serves the files under a directory on a free loopback port.
+    pub async fn start(dir: PathBuf) -> anyhow::Result<Self> {
+        Self::start_at(dir, IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// The same on a free port of an address of this machine.
     #[expect(
         clippy::disallowed_methods,
         reason = "the demo has no runtime of ours around it"
     )]
-    pub async fn start(dir: PathBuf) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")
+    pub async fn start_at(dir: PathBuf, address: IpAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((address, 0))
             .await
-            .context("bind the file server")?;
-        let addr = listener.local_addr()?;
+            .with_context(|| format!("bind the file server at {address}"))?;
+        let url = format!("http://{}", listener.local_addr()?);
         let router = Router::new()
             .route("/{*path}", axum::routing::get(file))
             .with_state(dir);
@@ -43,14 +48,14 @@ impl Files {
             stop.run_until_cancelled(async { served.await }).await
         });
         Ok(Self {
-            addr,
+            url,
             _end: end.drop_guard(),
         })
     }
 
     /// Its base URL, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        self.url.clone()
     }
 }
 
@@ -76,8 +81,14 @@ pub struct Ear {
 impl Ear {
     /// Listens on a free loopback port.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    /// The same on a free port of an address of this machine.
+    pub async fn start_at(address: IpAddr) -> anyhow::Result<Self> {
+        let address = SocketAddr::new(address, 0).to_string();
         Ok(Self {
-            receiver: Receiver::start().await?,
+            receiver: Receiver::start_at(&address).await?,
         })
     }
 

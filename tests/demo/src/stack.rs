@@ -52,6 +52,8 @@ pub struct Stack {
     running: BTreeMap<String, Process>,
     wiring: Option<Wiring>,
     http: reqwest::Client,
+    /// The directory of the services' programs, of another version.
+    programs: Option<PathBuf>,
     _lock: File,
 }
 
@@ -79,8 +81,15 @@ impl Stack {
             running: BTreeMap::new(),
             wiring: None,
             http,
+            programs: None,
             _lock: lock,
         })
+    }
+
+    /// Starts the services from a directory of their programs, such as those of another version; none: from where all
+    /// programs are.
+    pub fn take_programs(&mut self, dir: Option<PathBuf>) {
+        self.programs = dir;
     }
 
     /// Where everything lies.
@@ -108,6 +117,12 @@ impl Stack {
         } else {
             None
         }
+    }
+
+    /// Takes something that runs already and was not started here: [`Stack::stop`] leaves it alone.
+    pub fn adopt(&mut self, wiring: Wiring, http: reqwest::Client) {
+        self.wiring = Some(wiring);
+        self.http = http;
     }
 
     /// Stops and throws away whatever an earlier start left, and starts everything anew.
@@ -163,7 +178,10 @@ impl Stack {
         wiring.runpod = url_of(&sim, "http")?;
         for name in SERVICES {
             let settings = self.options.settings.clone();
-            let spec = wiring.service(name, &dir, &settings)?;
+            let mut spec = wiring.service(name, &dir, &settings)?;
+            if let Some(programs) = &self.programs {
+                spec.program = programs.join(format!("photofinish-{name}"));
+            }
             let ports = self.start_one(ORDER_SERVICES, spec).await?;
             wiring
                 .admin
@@ -231,8 +249,19 @@ impl Stack {
 
     /// Starts a service again that has ended, and waits until it is ready.
     pub async fn restart_service(&mut self, name: &'static str) -> anyhow::Result<()> {
+        let program = self.service(name)?.spec().program.clone();
+        self.restart_service_as(name, &program).await
+    }
+
+    /// The same from another program of it.
+    pub async fn restart_service_as(
+        &mut self,
+        name: &'static str,
+        program: &Path,
+    ) -> anyhow::Result<()> {
         let mut wiring = self.wiring()?.clone();
         let mut spec = self.service(name)?.spec().clone();
+        spec.program = program.to_path_buf();
         if name == "ingest" {
             // Workers and clients know its address.
             let address = wiring.ingest.trim_start_matches("http://");
@@ -244,6 +273,27 @@ impl Stack {
             .insert(name.to_owned(), url_of(&ports, "admin")?);
         self.wiring = Some(wiring);
         self.wait_ready().await
+    }
+
+    /// Starts one more process of a service beside the one that runs, from another program of it, and waits until it is
+    /// ready. Gives the older one, which is the caller's to end from now on. Not for ingest, whose address is known.
+    pub async fn join_service(
+        &mut self,
+        name: &'static str,
+        program: &Path,
+    ) -> anyhow::Result<Process> {
+        let before = self.running.remove(&format!("photofinish-{name}"));
+        let before = before.with_context(|| format!("{name} was never started"))?;
+        let mut wiring = self.wiring()?.clone();
+        let mut spec = before.spec().clone();
+        spec.program = program.to_path_buf();
+        let ports = self.start_one(ORDER_SERVICES, spec).await?;
+        wiring
+            .admin
+            .insert(name.to_owned(), url_of(&ports, "admin")?);
+        self.wiring = Some(wiring);
+        self.wait_ready().await?;
+        Ok(before)
     }
 
     /// The process of a service.
@@ -313,13 +363,16 @@ impl Stack {
 
 /// An HTTP client for loopback: no proxy, no redirects, a limit on time.
 pub fn http_client() -> anyhow::Result<reqwest::Client> {
+    http_builder().build().context("build the HTTP client")
+}
+
+/// What [`http_client`] is built of.
+pub fn http_builder() -> reqwest::ClientBuilder {
     photofinish_kit::install_crypto();
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(CALL_TIMEOUT)
-        .build()
-        .context("build the HTTP client")
 }
 
 /// The services whose `/readyz` does not answer 200, each with what it says.

@@ -20,7 +20,6 @@ pub const SERVICES: [&str; 4] = ["ingest", "dispatcher", "fetcher", "notifier"];
 
 const LOOPBACK: &str = "127.0.0.0/8";
 const ANY_PORT: &str = "127.0.0.1:0";
-const S3_KEY_ID: &str = "photofinish-local";
 
 /// Keys made at start, random each time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,6 +30,8 @@ pub struct Secrets {
     pub runpod_key: String,
     /// Of the emulator's worker API.
     pub runpod_worker_key: String,
+    /// Who we are at the S3 server.
+    pub s3_key_id: String,
     /// Of the S3 server.
     pub s3_secret: String,
     /// Base64 of 32 bytes: makes tokens.
@@ -51,6 +52,7 @@ impl Secrets {
             operator_key: format!("op_{}", word()),
             runpod_key: format!("rp_{}", word()),
             runpod_worker_key: format!("rpw_{}", word()),
+            s3_key_id: "photofinish-local".to_owned(),
             s3_secret: word(),
             token_key: key(),
             sealing_key: key(),
@@ -210,7 +212,7 @@ impl Wiring {
             .arg("--bucket")
             .arg(BUCKET)
             .arg("--access-key")
-            .arg(S3_KEY_ID)
+            .arg(&self.secrets.s3_key_id)
             .arg("--secret-key")
             .arg(&self.secrets.s3_secret))
     }
@@ -268,7 +270,7 @@ impl Wiring {
             ("s3.endpoint", self.s3.clone()),
             ("s3.bucket", BUCKET.to_owned()),
             ("s3.region", REGION.to_owned()),
-            ("s3.access_key_id", S3_KEY_ID.to_owned()),
+            ("s3.access_key_id", self.secrets.s3_key_id.clone()),
             ("s3.secret_access_key", self.secrets.s3_secret.clone()),
             ("s3.path_style", "true".to_owned()),
         ];
@@ -345,7 +347,7 @@ impl Wiring {
             ("PHOTOFINISH_INGEST_ADMIN_URL", ingest_admin),
             ("PHOTOFINISH_S3_ENDPOINT", self.s3.clone()),
             ("PHOTOFINISH_S3_BUCKET", BUCKET.to_owned()),
-            ("AWS_ACCESS_KEY_ID", S3_KEY_ID.to_owned()),
+            ("AWS_ACCESS_KEY_ID", self.secrets.s3_key_id.clone()),
             ("AWS_SECRET_ACCESS_KEY", self.secrets.s3_secret.clone()),
             ("AWS_REGION", REGION.to_owned()),
             ("RUNPOD_ENDPOINT_BASE_URL", format!("{}/v2", self.runpod)),
@@ -361,12 +363,12 @@ impl Wiring {
             public_endpoint: String::new(),
             bucket: BUCKET.to_owned(),
             region: REGION.to_owned(),
-            access_key_id: S3_KEY_ID.to_owned(),
+            access_key_id: self.secrets.s3_key_id.clone(),
             secret_access_key: self.secrets.s3_secret.clone(),
             prefix: String::new(),
             path_style: true,
-            connect_timeout: std::time::Duration::from_secs(5),
             request_timeout: std::time::Duration::from_secs(20),
+            ..photofinish_objects::Settings::default()
         };
         photofinish_objects::Objects::connect(&settings).context("reach the bucket")
     }

@@ -67,6 +67,15 @@ impl Found {
 impl Site {
     /// Starts everything on the test servers; `settings` differ from the services' defaults.
     pub async fn start(name: &str, settings: Vec<Setting>) -> anyhow::Result<Self> {
+        Self::start_with(name, settings, RunPod::default()).await
+    }
+
+    /// The same with workers of a kind.
+    pub async fn start_with(
+        name: &str,
+        settings: Vec<Setting>,
+        runpod: RunPod,
+    ) -> anyhow::Result<Self> {
         let (rabbit, redis) = (Rabbit::fresh().await?, Redis::fresh()?);
         // Users are the broker's, not the virtual host's: one of its own for each site.
         let tenant = format!("{name}-{}", &rabbit.vhost()[2..10]);
@@ -83,7 +92,7 @@ impl Site {
                 redis_prefix: redis.prefix,
             }),
             settings,
-            runpod: RunPod::default(),
+            runpod,
         })?;
         let samples = tempfile::tempdir().context("make a directory for the samples")?;
         let (started, made) = tokio::join!(stack.start(), Samples::make(samples.path(), PAINTED));

@@ -93,6 +93,8 @@ pub fn attempt(files: &str, clips: u16, first_contact_s: f64) -> anyhow::Result<
         rescue_reserve_s: 60.0,
         rescue: rescue.collect(),
         report_put_url: format!("{files}/rescue/report"),
+        traceparent: None,
+        tracestate: None,
     })
 }
 

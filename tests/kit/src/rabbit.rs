@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::servers::{client, server_setting, servers_script};
-use crate::wait_for;
+use crate::{Authority, free_port, wait_for};
 
 /// A fresh virtual host, deleted on drop as far as possible.
 #[derive(Debug)]
@@ -195,6 +195,64 @@ async fn call(
     let text = answer.text().await?;
     anyhow::ensure!(status.is_success(), "{method} {path}: {status}: {text}");
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// A port with TLS on the shared node, where it asks for a certificate, too; closed on drop.
+#[derive(Debug)]
+pub struct RabbitTls {
+    port: u16,
+}
+
+impl RabbitTls {
+    /// Opens the port. The node is that of `make servers`.
+    pub async fn open(authority: &Authority) -> anyhow::Result<Self> {
+        let (port, (cert, key), ca) = (free_port()?, authority.server(), authority.ca());
+        let (cert, key, ca) = (cert.display(), key.display(), ca.display());
+        let options = format!(
+            r#"[{{cacertfile,"{ca}"}},{{certfile,"{cert}"}},{{keyfile,"{key}"}},{{verify,verify_peer}},{{fail_if_no_peer_cert,true}}]"#
+        );
+        let start = format!(
+            r#"rabbit_networking:start_ssl_listener({{"127.0.0.1",{port}}}, {options}, 2)."#
+        );
+        let said = servers_script(&["ctl", &Self::dir(), "eval", &start]).await?;
+        anyhow::ensure!(said.trim() == "ok", "open a port with TLS: {said}");
+        Ok(Self { port })
+    }
+
+    fn dir() -> String {
+        crate::root().join(".dev/test").display().to_string()
+    }
+
+    /// `amqps://localhost:port`, for a virtual host's own URL.
+    pub fn url_of(&self, rabbit: &Rabbit) -> String {
+        let plain = rabbit.url();
+        let (user, vhost) = (user_info(&plain), rabbit.vhost());
+        format!("amqps://{user}@localhost:{}/{vhost}", self.port)
+    }
+}
+
+impl Drop for RabbitTls {
+    fn drop(&mut self) {
+        let stop = format!(
+            r#"rabbit_networking:stop_tcp_listener({{"127.0.0.1",{}}})."#,
+            self.port
+        );
+        let script = crate::root().join("scripts/servers.sh");
+        let mut command = std::process::Command::new(script);
+        let outcome = command
+            .args(["ctl", &Self::dir(), "eval", &stop])
+            .stdout(Stdio::null())
+            .status();
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "close a port with TLS");
+        }
+    }
+}
+
+fn user_info(url: &str) -> String {
+    let authority = url.split("://").nth(1).unwrap_or_default();
+    let info = authority.rsplit_once('@').map_or("", |(info, _)| info);
+    info.to_owned()
 }
 
 fn user_of(url: &str) -> String {

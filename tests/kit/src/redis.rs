@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::process::{Guarded, guarded, spawn};
 use crate::servers::server_setting;
-use crate::{free_port, wait_until};
+use crate::{Authority, free_port, wait_until};
 
 /// The shared server and a prefix that no other test has.
 #[derive(Debug, Clone)]
@@ -35,19 +35,44 @@ pub struct RedisServer {
     port: u16,
     dir: tempfile::TempDir,
     running: Option<Guarded>,
+    /// Its port with TLS, and the flags that make it.
+    tls: Option<(u16, Vec<String>)>,
 }
 
 impl RedisServer {
     /// Starts a server on a free port.
     pub async fn start() -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir().context("make a directory for a Redis server")?;
-        let mut server = Self {
-            port: free_port()?,
-            dir,
-            running: None,
-        };
+        let mut server = Self::new()?;
         server.restart().await?;
         Ok(server)
+    }
+
+    /// One that has a second port with TLS, where it asks for a certificate, too.
+    pub async fn start_tls(authority: &Authority) -> anyhow::Result<Self> {
+        let mut server = Self::new()?;
+        let (port, (cert, key), ca) = (free_port()?, authority.server(), authority.ca());
+        let flags = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", cert.display().to_string()),
+            ("--tls-key-file", key.display().to_string()),
+            ("--tls-ca-cert-file", ca.display().to_string()),
+            ("--tls-auth-clients", "yes".to_owned()),
+        ];
+        let flags = flags
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value]);
+        server.tls = Some((port, flags.collect()));
+        server.restart().await?;
+        Ok(server)
+    }
+
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            port: free_port()?,
+            dir: tempfile::tempdir().context("make a directory for a Redis server")?,
+            running: None,
+            tls: None,
+        })
     }
 
     /// `redis://127.0.0.1:port`.
@@ -55,9 +80,28 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// `rediss://localhost:port`, if it has TLS.
+    pub fn tls_url(&self) -> Option<String> {
+        let (port, _) = self.tls.as_ref()?;
+        Some(format!("rediss://localhost:{port}"))
+    }
+
     /// Its process id; none after a kill.
     pub fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(Guarded::pid)
+    }
+
+    /// Bytes that it has taken for what it keeps.
+    pub fn memory_used(&self) -> anyhow::Result<u64> {
+        let mut command = std::process::Command::new("redis-cli");
+        let port = self.port.to_string();
+        let told = command.args(["-p", &port, "info", "memory"]).output()?;
+        let told = String::from_utf8(told.stdout).context("read what Redis tells")?;
+        let used = told
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
+        used.and_then(|used| used.trim().parse().ok())
+            .context("Redis does not tell its memory")
     }
 
     /// Forgets everything.
@@ -102,6 +146,7 @@ impl RedisServer {
             ])
             .arg("--dir")
             .arg(self.dir.path())
+            .args(self.tls.iter().flat_map(|(_, flags)| flags))
             .stdout(std::process::Stdio::null());
         self.running = Some(spawn(command, true).context("start redis-server (`make servers`)")?);
         let port = self.port;

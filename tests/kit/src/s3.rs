@@ -8,9 +8,10 @@ mod files;
 mod memory;
 mod page;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use hyper::service::service_fn;
@@ -21,6 +22,9 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Where the server tells how many calls it had, by method, as JSON; not an S3 call.
+pub const CALLS: &str = "/_calls";
 
 /// How to sign.
 #[derive(Debug, Clone)]
@@ -82,8 +86,9 @@ impl S3 {
         let files = s3s_fs::FileSystem::new(root)
             .map_err(|error| anyhow::anyhow!("open {}: {error:?}", root.display()))?;
         let files = files::Files {
-            files,
+            system: files,
             root: root.to_path_buf(),
+            lifecycle: std::sync::Mutex::default(),
         };
         let builder = S3ServiceBuilder::new(files);
         Self::serve(root, addr, bucket, credentials, builder).await
@@ -189,14 +194,18 @@ async fn accept(
 ) {
     let builder = Arc::new(Builder::new(TokioExecutor::new()));
     let turn = Arc::new(tokio::sync::Mutex::new(()));
+    let calls: Arc<Mutex<BTreeMap<String, u64>>> = Arc::default();
     while let Some(Ok((socket, _))) = end.run_until_cancelled(listener.accept()).await {
         let _nodelay = socket.set_nodelay(true);
         let (builder, service, end) = (builder.clone(), service.clone(), end.clone());
-        let turn = turn.clone();
+        let (turn, calls) = (turn.clone(), calls.clone());
         tracker.spawn(async move {
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let (service, turn) = (service.clone(), turn.clone());
+                let (service, turn, calls) = (service.clone(), turn.clone(), calls.clone());
                 async move {
+                    if let Some(told) = counted(&calls, &request) {
+                        return Ok(hyper::Response::new(s3s::Body::from(told)));
+                    }
                     let conditional = request.headers().contains_key("if-none-match");
                     let _turn = if conditional {
                         Some(turn.lock().await)
@@ -215,4 +224,14 @@ async fn accept(
             let _ended = connection.await;
         });
     }
+}
+
+/// Counts a call; the counts, if that is what it asks for.
+fn counted<B>(calls: &Mutex<BTreeMap<String, u64>>, request: &hyper::Request<B>) -> Option<String> {
+    let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+    if request.uri().path() == CALLS {
+        return serde_json::to_string(&*calls).ok();
+    }
+    *calls.entry(request.method().to_string()).or_default() += 1;
+    None
 }

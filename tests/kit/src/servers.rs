@@ -12,6 +12,16 @@ pub fn root() -> PathBuf {
     kit.ancestors().nth(2).unwrap_or(kit).to_path_buf()
 }
 
+/// A Python that has PyYAML: the machine's own, or the one that `scripts/k8s-test.sh tools` made because that has none.
+pub fn python() -> PathBuf {
+    let made = root().join(".dev/k8s/venv/bin/python");
+    if made.is_file() {
+        made
+    } else {
+        "python3".into()
+    }
+}
+
 /// A value such as `PHOTOFINISH_TEST_AMQP`: from the environment, else from `.dev/test/env`.
 pub fn server_setting(name: &str) -> anyhow::Result<String> {
     static FILE: OnceLock<BTreeMap<String, String>> = OnceLock::new();

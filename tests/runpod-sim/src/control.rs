@@ -23,6 +23,7 @@ use crate::workers;
 /// All of the control API.
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
         .route("/_sim/state", get(state))
         .route("/_sim/clock", get(clock).post(set_clock))
         .route("/_sim/workers/{worker}/kill", post(kill))

@@ -193,3 +193,13 @@ pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) page: PageArgs,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Show its lifecycle rules, and those that the deployment wants
+    Lifecycle {
+        /// Put the wanted ones beside all others
+        #[arg(long)]
+        apply: bool,
+    },
+}

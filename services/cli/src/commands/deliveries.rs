@@ -59,6 +59,14 @@ async fn replay(client: &Client, which: &ReplayArgs, output: &mut Output) -> Res
     }
     let answer = client.send(&["deliveries", "replay"], &body).await?;
     output.answer(&answer, |answer: &Value| {
-        format!("{} deliveries are on their way again\n", answer["replayed"])
+        let least = if answer["more"] == true {
+            "at least "
+        } else {
+            ""
+        };
+        format!(
+            "{least}{} deliveries are on their way again\n",
+            answer["replayed"]
+        )
     })
 }

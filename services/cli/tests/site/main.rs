@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod examples;
 mod operators;
 mod pipes;
 mod terminal;
@@ -26,6 +27,7 @@ async fn the_command_line_against_the_whole_product() {
     pipes::a_closed_pipe_is_quiet(&bench).await;
     pipes::ctrl_c_says_how_to_go_on(&bench).await;
     pipes::profiles_under_the_environment_under_flags(&bench).await;
+    examples::over_http(&bench).await;
     operators::keys_are_made_listed_and_revoked(&bench).await;
     webhooks::they_are_made_tested_and_changed(&bench).await;
     operators::refused_messages_are_shown_replayed_and_dropped(&bench).await;

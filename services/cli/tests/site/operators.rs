@@ -161,6 +161,14 @@ pub(crate) async fn what_is_deleted_is_gone(bench: &Bench) {
         .well();
     let gone = bench.run(&["get", &job]).await;
     assert_eq!(gone.code, 1, "{gone:?}");
+    let rebuilt = bench.run(&["rebuild", "--json"]).await.well().json();
+    assert!(rebuilt["known"].as_u64() > Some(0), "{rebuilt}");
+    assert_eq!(rebuilt["restored"], 0, "{rebuilt}");
+    let before = bench.run(&["bucket", "lifecycle"]).await;
+    assert_eq!(before.code, 1, "{before:?}");
+    assert!(before.err.contains("--apply"), "{before:?}");
+    let rules = bench.run(&["bucket", "lifecycle", "--apply"]).await.well();
+    assert!(rules.out.contains("photofinish-rescue"), "{rules:?}");
     let doctor = bench.run(&["doctor", "--json"]).await;
     let checks = doctor.json()["checks"].as_array().unwrap().len();
     assert!(checks > 6, "{doctor:?}");

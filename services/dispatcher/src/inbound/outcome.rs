@@ -12,7 +12,7 @@ use photofinish_contract::messages::{AttemptEnd, PartFinished, PartReady};
 use photofinish_model::part::{Command, Event, Outcome, Phase, Step};
 use photofinish_model::{AttemptRef, Fault, ItemIndex, JobSnapshot, OnItemError, SlotName, Usage};
 use photofinish_objects::{ItemFault, PartRecord, RunDoc};
-use photofinish_runtime::error_chain;
+use photofinish_runtime::{error_chain, trace};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -27,10 +27,18 @@ impl Core {
                 };
             }
         };
-        self.part_finished(&finished).await.unwrap_or_else(|error| {
-            tracing::warn!(attempt = %finished.attempt, error = error_chain(&error), "outcome");
-            error.disposition(incoming.attempt)
-        })
+        let attempt = &finished.attempt;
+        trace::about(&attempt.tenant, &attempt.job);
+        match self.part_finished(&finished).await {
+            Ok(disposition) => {
+                self.count_attempt(&finished);
+                disposition
+            }
+            Err(error) => {
+                tracing::warn!(%attempt, error = error_chain(&error), "outcome");
+                error.disposition(incoming.attempt)
+            }
+        }
     }
 
     async fn part_finished(&self, finished: &PartFinished) -> Result<Disposition, Error> {

@@ -8,7 +8,7 @@ use photofinish_contract::messages::{
     Command, JobCommand, PartFinished, PartReady, PartSubmitted, PlanMessage,
 };
 use photofinish_model::{Code, Fault, JobId, Tenant};
-use photofinish_runtime::error_chain;
+use photofinish_runtime::{error_chain, trace};
 use std::time::Duration;
 
 const AGAIN: Duration = Duration::from_secs(5);
@@ -31,7 +31,8 @@ impl Core {
             return Ok(());
         };
         if let (Some((tenant, job, run)), Some(parked)) = (run_of(incoming), incoming.parked()) {
-            tracing::error!(%job, run, origin = parked.origin, code = parked.code, "parked");
+            trace::about(&tenant, &job);
+            tracing::error!(run, origin = parked.origin, code = parked.code, "parked");
             let fault = Fault::new(
                 Code::InternalError,
                 format!(

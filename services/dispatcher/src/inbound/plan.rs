@@ -6,7 +6,7 @@ use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{Command, JobAccepted, JobCommand, PlanMessage};
 use photofinish_model::JobSnapshot;
 use photofinish_model::run::Stop;
-use photofinish_runtime::error_chain;
+use photofinish_runtime::{error_chain, trace};
 use std::time::Duration;
 
 /// A retry waits for its run to be closed; so long at a time.
@@ -24,6 +24,10 @@ impl Core {
                 };
             }
         };
+        match &message {
+            PlanMessage::JobAccepted(about) => trace::about(&about.tenant, &about.job),
+            PlanMessage::JobCommand(about) => trace::about(&about.tenant, &about.job),
+        }
         let result = match &message {
             PlanMessage::JobAccepted(accepted) => self.on_accepted(accepted).await,
             PlanMessage::JobCommand(command) => self.on_command(command).await,

@@ -134,8 +134,8 @@ impl House {
             secret_access_key: credentials.secret_key.clone(),
             prefix: String::new(),
             path_style: true,
-            connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(20),
+            ..photofinish_objects::Settings::default()
         };
         Ok(Self {
             broker,

@@ -6,7 +6,7 @@ use crate::turn::{Turn, TurnEnd};
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::PartSubmitted;
 use photofinish_jobstore::Turn as Register;
-use photofinish_runtime::error_chain;
+use photofinish_runtime::{error_chain, trace};
 use std::sync::Arc;
 
 impl Core {
@@ -22,6 +22,7 @@ impl Core {
             }
         };
         let attempt = message.attempt.clone();
+        trace::about(&attempt.tenant, &attempt.job);
         match self.turn(&incoming, message).await {
             Ok(disposition) => disposition,
             Err(error) => {

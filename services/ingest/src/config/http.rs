@@ -4,6 +4,7 @@ use crate::streams;
 use axum::http::HeaderValue;
 use photofinish_runtime::config::de;
 use photofinish_runtime::http::Limits;
+use photofinish_runtime::tls::{Tls, TlsSection};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub struct HttpSection {
     pub streams_max: usize,
     pub streams_per_tenant_max: usize,
     pub cors_origins: Vec<String>,
+    pub tls: TlsSection,
 }
 
 /// The section as it is used.
@@ -41,6 +43,8 @@ pub struct Http {
     pub(crate) streams: streams::Limits,
     /// Origins whose pages may call the API.
     pub cors_origins: Vec<HeaderValue>,
+    /// What the API greets with; nothing: no TLS.
+    pub tls: Option<Tls>,
 }
 
 impl HttpSection {
@@ -75,6 +79,10 @@ impl HttpSection {
                 )),
             }
         }
+        let tls = self.tls.load("http.tls").unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -92,6 +100,7 @@ impl HttpSection {
                 per_tenant_max: self.streams_per_tenant_max,
             },
             cors_origins,
+            tls,
         })
     }
 }

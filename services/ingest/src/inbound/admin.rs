@@ -7,6 +7,7 @@ mod keys;
 mod limits;
 mod parked;
 mod tenants;
+mod upkeep;
 
 use super::Routes;
 use crate::error::Refusal;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> Routes {
         .merge(endpoints::routes())
         .merge(parked::routes())
         .merge(audit::routes())
+        .merge(upkeep::routes())
 }
 
 /// A small body: each field known, each fault named.

@@ -19,15 +19,15 @@ use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{DeliveryDue, Receiver, ReplayWanted, WebhookCommand};
 use photofinish_contract::problem::Problem;
 use photofinish_contract::webhook::{Delivery, DeliveryAttempt, Replayed};
-use photofinish_jobstore::{AttemptLog, DeliveryFilter, DeliveryView};
+use photofinish_jobstore::{AttemptLog, Counted, DeliveryFilter, DeliveryView};
 use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::{Code, JobId, Tenant};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
-/// Deliveries that are counted at once.
-const COUNT_PAGE: usize = 200;
+/// Deliveries that are looked at before an answer says how many are sent again.
+const COUNTED_MAX: usize = 5_000;
 
 type App = State<Arc<Ingest>>;
 
@@ -182,12 +182,16 @@ pub(super) async fn replay_many(
         at: now,
         cursor: None,
     };
-    let replayed = replay_all(&ingest, wanted).await?;
-    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed })))
+    let counted = replay_all(&ingest, wanted).await?;
+    let answer = Replayed {
+        replayed: counted.found,
+        more: !counted.all,
+    };
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 /// Counts what is to be sent again, and has the notifier do it.
-pub(super) async fn replay_all(ingest: &Ingest, wanted: ReplayWanted) -> Result<u64, Refusal> {
+pub(super) async fn replay_all(ingest: &Ingest, wanted: ReplayWanted) -> Result<Counted, Refusal> {
     let filter = DeliveryFilter {
         endpoint: Some(wanted.endpoint.clone()),
         status: Some(wanted.status),
@@ -195,24 +199,15 @@ pub(super) async fn replay_all(ingest: &Ingest, wanted: ReplayWanted) -> Result<
         until: Some(wanted.until),
         ..DeliveryFilter::default()
     };
-    let (mut count, mut cursor) = (0_u64, None);
-    loop {
-        let page =
-            ingest
-                .jobstore
-                .deliveries(&wanted.tenant, &filter, COUNT_PAGE, cursor.as_deref());
-        let page = page.await?;
-        count = count.saturating_add(page.rows.len() as u64);
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    if count > 0 {
+    let counted = ingest
+        .jobstore
+        .count_deliveries(&wanted.tenant, &filter, COUNTED_MAX)
+        .await?;
+    if counted.found > 0 || !counted.all {
         let id = format!("{}:{}", wanted.endpoint, wanted.at.as_millisecond());
         tell_notifier(ingest, WebhookCommand::Replay(wanted), id).await?;
     }
-    Ok(count)
+    Ok(counted)
 }
 
 async fn find(ingest: &Ingest, tenant: &Tenant, id: &str) -> Result<DeliveryView, Refusal> {

@@ -17,10 +17,13 @@ use std::sync::Arc;
 use utoipa_axum::routes;
 
 /// Advice for a bucket without a rule for uploads.
-const ABORT_ADVICE: &str =
-    "Give the bucket a lifecycle rule AbortIncompleteMultipartUpload after 1 day over";
+const ABORT_ADVICE: &str = "`photofinish bucket lifecycle --apply`, or give the bucket by hand a rule \
+     AbortIncompleteMultipartUpload after 1 day over";
 /// The same for what workers push.
-const EXPIRE_ADVICE: &str = "Give the bucket a lifecycle rule Expiration after 2 days over";
+const EXPIRE_ADVICE: &str = "`photofinish bucket lifecycle --apply`, or give the bucket by hand a rule Expiration after 2 days over";
+/// The same for clients' inputs.
+const INPUTS_ADVICE: &str = "`photofinish bucket lifecycle --apply`, or give the bucket by hand a rule Expiration \
+     after 1 day (as urls.input_ttl_s) over";
 
 pub(super) fn routes() -> Routes {
     Routes::default().routes(routes!(doctor))
@@ -89,13 +92,14 @@ async fn presigned_urls(ingest: &Ingest) -> Check {
     }
 }
 
-async fn lifecycle(ingest: &Ingest) -> [Check; 2] {
+async fn lifecycle(ingest: &Ingest) -> [Check; 3] {
     let objects = &ingest.objects;
     let answer = match objects.lifecycle().await {
         Ok(answer) => answer,
         Err(error) => Lifecycle::NotKnown(error_chain(&error)),
     };
     let (all, rescue) = (objects.uploads_prefix(), objects.rescue_prefix());
+    let inputs = objects.inputs_prefix();
     [
         rule(
             "lifecycle_uploads",
@@ -110,6 +114,13 @@ async fn lifecycle(ingest: &Ingest) -> [Check; 2] {
             answer.expires_under(&rescue),
             &rescue,
             EXPIRE_ADVICE,
+        ),
+        rule(
+            "lifecycle_inputs",
+            &answer,
+            answer.expires_under(&inputs),
+            &inputs,
+            INPUTS_ADVICE,
         ),
     ]
 }
@@ -147,10 +158,8 @@ mod tests {
     #[test]
     fn a_rule_is_there_missing_or_not_known() {
         let there = Lifecycle::Rules(vec![LifecycleRule {
-            prefix: String::new(),
-            narrowed: false,
             abort_days: Some(1),
-            expire_days: None,
+            ..LifecycleRule::default()
         }]);
         let of = |answer: &Lifecycle| {
             let days = answer.aborts_under("media/");

@@ -21,6 +21,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate as _, SizeAbove};
 use tower_http::cors::CorsLayer;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of a client's own request id at most.
@@ -62,22 +63,38 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let shown = id.to_str().unwrap_or_default().to_owned();
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    let span = tracing::info_span!(
+    // Of the highest level: its fields stand on every line that is logged inside of it.
+    let span = tracing::error_span!(
         "http",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "http.request.method" = method,
+        "http.route" = route,
+        "http.response.status_code" = Empty,
         method,
         route,
         request_id = shown,
-        status = tracing::field::Empty
+        status = Empty,
+        tenant = Empty,
+        job = Empty,
+        trace_id = Empty,
     );
     if let Some(parent) = request.headers().get("traceparent") {
         let state = request.headers().get("tracestate");
         let state = state.and_then(|state| state.to_str().ok());
         trace::continue_with(&span, parent.to_str().unwrap_or_default(), state);
     }
+    trace::note_id(&span);
     let response = next.run(request).instrument(span.clone()).await;
     let mut response = with_instance(response, &shown);
     let status = response.status().as_u16();
     span.record("status", status);
+    span.record("http.response.status_code", status);
+    if status >= 500 {
+        trace::failed(&span, &status.to_string());
+    }
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers

@@ -18,6 +18,7 @@ use photofinish_contract::messages::ReplayWanted;
 use photofinish_contract::problem::Problem;
 use photofinish_contract::webhook::WebhookEndpoint;
 use photofinish_model::delivery::DeliveryStatus;
+use photofinish_model::line::CALLS_PER_S_MAX;
 use photofinish_model::{Code, Tenant};
 use photofinish_objects::WebhookEndpointRecord;
 use serde_json::Value;
@@ -51,6 +52,9 @@ pub(super) struct WebhookEndpointWish {
     /// Your own words.
     #[schema(max_length = 1000)]
     description: Option<String>,
+    /// How often it may be called in a second; none: as often as it answers, or the deployment's limit.
+    #[schema(minimum = 1, maximum = 10_000)]
+    calls_per_s: Option<u32>,
     /// False: nothing is sent yet.
     #[schema(default = true)]
     enabled: Option<bool>,
@@ -67,6 +71,9 @@ pub(super) struct WebhookEndpointChange {
     /// Your own words; null clears them.
     #[schema(max_length = 1000)]
     description: Option<String>,
+    /// How often it may be called in a second; null clears it.
+    #[schema(minimum = 1, maximum = 10_000)]
+    calls_per_s: Option<u32>,
     /// False: nothing is sent; true: it is, also after we disabled it.
     enabled: Option<bool>,
     /// With an enabled endpoint: every delivery that failed, or was missed while it was disabled, from this moment on
@@ -84,14 +91,26 @@ struct Wish {
         reason = "not given, null and a text are three wishes"
     )]
     description: Option<Option<String>>,
+    #[expect(
+        clippy::option_option,
+        reason = "not given, null and a number are three wishes"
+    )]
+    calls_per_s: Option<Option<u32>>,
     enabled: Option<bool>,
     replay_since: Option<Timestamp>,
 }
 
-const KNOWN: [&str; 4] = ["url", "event_types", "description", "enabled"];
+const KNOWN: [&str; 5] = [
+    "url",
+    "event_types",
+    "description",
+    "calls_per_s",
+    "enabled",
+];
 
 fn wish(ingest: &Ingest, body: &Value, new: bool) -> Result<Wish, Refusal> {
-    let clears = body.get("description").is_some_and(Value::is_null);
+    let clears = |name: &str| body.get(name).is_some_and(Value::is_null);
+    let (no_description, no_rate) = (clears("description"), clears("calls_per_s"));
     let known: Vec<&str> = KNOWN
         .into_iter()
         .chain((!new).then_some("replay_since"))
@@ -109,13 +128,10 @@ fn wish(ingest: &Ingest, body: &Value, new: bool) -> Result<Wish, Refusal> {
         let detail = format!("has at most {DESCRIPTION_CHARS_MAX} characters");
         body.fault("description", Code::OutOfRange, detail);
     }
-    let enabled = body.take("enabled").and_then(|value| {
-        if !value.is_boolean() {
-            let detail = "must be true or false".to_owned();
-            body.fault("enabled", Code::WrongType, detail);
-        }
-        value.as_bool()
-    });
+    let calls_per_s = body
+        .take("calls_per_s")
+        .and_then(|value| rate(&value, &mut body));
+    let enabled = body.flag("enabled", false);
     let event_types = body
         .take("event_types")
         .and_then(|value| event_types(&value, &mut body));
@@ -124,10 +140,27 @@ fn wish(ingest: &Ingest, body: &Value, new: bool) -> Result<Wish, Refusal> {
     Ok(Wish {
         url,
         event_types,
-        description: description.map(Some).or(clears.then_some(None)),
+        description: description.map(Some).or(no_description.then_some(None)),
+        calls_per_s: calls_per_s.map(Some).or(no_rate.then_some(None)),
         enabled,
         replay_since,
     })
+}
+
+/// Calls in a second.
+fn rate(value: &Value, body: &mut Body) -> Option<u32> {
+    let rate = value.as_u64().and_then(|rate| u32::try_from(rate).ok());
+    let rate = rate.filter(|rate| (1..=CALLS_PER_S_MAX).contains(rate));
+    if rate.is_none() {
+        let code = if value.is_number() {
+            Code::OutOfRange
+        } else {
+            Code::WrongType
+        };
+        let detail = format!("must be a whole number from 1 to {CALLS_PER_S_MAX}");
+        body.fault("calls_per_s", code, detail);
+    }
+    rate
 }
 
 /// A time of day in a body.
@@ -251,6 +284,7 @@ pub(super) async fn create(
     let record = WebhookEndpointRecord {
         event_types: wish.event_types.unwrap_or_default(),
         description: wish.description.flatten(),
+        calls_per_s: wish.calls_per_s.flatten(),
         enabled: wish.enabled.unwrap_or(true),
         ..WebhookEndpointRecord::new(id, tenant.clone(), url, sealed, ingest.now())
     };
@@ -322,6 +356,7 @@ pub(super) async fn change(
         record.url = wish.url.clone().unwrap_or(record.url);
         record.event_types = wish.event_types.clone().unwrap_or(record.event_types);
         record.description = wish.description.clone().unwrap_or(record.description);
+        record.calls_per_s = wish.calls_per_s.unwrap_or(record.calls_per_s);
         let enabled = wish.enabled.unwrap_or(record.enabled);
         if wish.replay_since.is_some() && !enabled {
             let detail = "the webhook endpoint stays disabled; give \"enabled\": true as well";
@@ -348,7 +383,7 @@ pub(super) async fn change(
             at: now,
             cursor: None,
         };
-        shown.replayed = Some(replay_all(&ingest, gap).await?);
+        shown.replayed = Some(replay_all(&ingest, gap).await?.found);
     }
     Ok(Json(shown))
 }
@@ -362,10 +397,12 @@ pub(super) async fn remove(
     AsTenant(tenant): AsTenant,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let gone = |record| {
+    let now = ingest.now();
+    let gone = |record: WebhookEndpointRecord| {
         Ok(WebhookEndpointRecord {
             enabled: false,
             deleted: true,
+            deleted_at: record.deleted_at.or(Some(now)),
             ..record
         })
     };

@@ -54,6 +54,7 @@ async fn runpod(
                 "the address is not one that we gave out",
             )
         })?;
+    photofinish_runtime::trace::about(&attempt.tenant, &attempt.job);
     if let Some(heard) = heard(&attempt, body)? {
         signal(
             &ingest,

@@ -30,7 +30,7 @@ pub(crate) struct House {
     pub(crate) webhook_secret: String,
     pub(crate) http: reqwest::Client,
     base: String,
-    _s3: S3,
+    s3: S3,
     ingest: Context,
     tester: Context,
 }
@@ -107,7 +107,7 @@ impl House {
             webhook_secret: String::new(),
             http,
             base,
-            _s3: s3,
+            s3,
             ingest,
             tester,
         };
@@ -122,6 +122,11 @@ impl House {
         let key = self.admin(&keys, json!({})).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&made["webhook_secret"]), text(&key["key"]))
+    }
+
+    /// The file of an object of the bucket.
+    pub(crate) fn bucket_file(&self, key: &str) -> std::path::PathBuf {
+        self.s3.root().join(self.s3.bucket()).join(key)
     }
 
     /// Begins the end of ingest.

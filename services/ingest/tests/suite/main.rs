@@ -19,4 +19,5 @@ mod secrets;
 mod streams;
 mod table;
 mod tenants;
+mod upkeep;
 mod webhooks;

@@ -75,7 +75,7 @@ async fn tell(house: &House, event: &JobEvent) {
         .log_event(event, Duration::ZERO)
         .await
         .unwrap();
-    assert_eq!(logged, Logged::Stands);
+    assert_eq!(logged, Logged::New);
     let routing_key = format!("{}.job.img2vid.{}", house.tenant, event.event.last_word());
     let body = json!({"subject": event.job});
     let outgoing = Outgoing::json(Target::Events { routing_key }, &body).unwrap();
@@ -169,7 +169,7 @@ async fn a_long_log_is_told_whole_before_the_end() {
     for settled in 1..=settled {
         let event = progress(&snapshot, settled);
         let logged = house.jobstore.log_event(&event, Duration::ZERO).await;
-        assert_eq!(logged.unwrap(), Logged::Stands);
+        assert_eq!(logged.unwrap(), Logged::New);
     }
     let end = JobSnapshot {
         status: JobStatus::Cancelled,

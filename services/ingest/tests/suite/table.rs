@@ -145,9 +145,7 @@ impl House {
         let ask = json!({"count": TAKEN_MAX, "ackmode": "ack_requeue_false", "encoding": "auto"});
         let found = std::sync::Mutex::new(BTreeMap::new());
         let taken = wait_for(3 * SOON, queue, || async {
-            let got = self
-                .rabbit
-                .call(Method::POST, &path, Some(ask.clone()));
+            let got = self.rabbit.call(Method::POST, &path, Some(ask.clone()));
             // Taken is taken: what a lost answer named would never come again.
             let got = got.await.unwrap();
             let mut found = found.lock().unwrap();

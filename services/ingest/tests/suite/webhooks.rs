@@ -351,3 +351,80 @@ async fn many_deliveries_are_sent_again_at_once_and_listed_by_time() {
     assert_eq!(none["data"], json!([]));
     assert_eq!(list("status=odd").await.0, 422);
 }
+
+#[tokio::test]
+async fn an_endpoints_rate_is_set_shown_and_cleared() {
+    let house = House::open().await;
+    let wish = json!({"url": "https://example.com/hook", "calls_per_s": 7});
+    let (status, made) = house.post("/v1/webhook-endpoints", &wish).await;
+    assert_eq!((status, &made["calls_per_s"]), (201, &json!(7)), "{made}");
+    let path = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+    let (_, same) = patch(&house, &path, json!({"description": "d"})).await;
+    assert_eq!(same["calls_per_s"], 7);
+    let (_, changed) = patch(&house, &path, json!({"calls_per_s": 8})).await;
+    assert_eq!(changed["calls_per_s"], 8);
+    assert_eq!(record(&house, &path).await.calls_per_s, Some(8));
+    let (_, cleared) = patch(&house, &path, json!({"calls_per_s": null})).await;
+    assert_eq!(cleared["calls_per_s"], Value::Null);
+    for (wrong, code) in [
+        (json!(0), "out_of_range"),
+        (json!(10_001), "out_of_range"),
+        (json!(1.5), "out_of_range"),
+        (json!("7"), "wrong_type"),
+    ] {
+        let (status, problem) = patch(&house, &path, json!({"calls_per_s": wrong})).await;
+        assert_eq!((status, &problem["errors"][0]["code"]), (422, &json!(code)));
+    }
+}
+
+#[tokio::test]
+async fn of_an_endpoint_that_was_deleted_long_ago_nothing_is_left() {
+    let house = House::open().await;
+    let (kind, tenant) = (WebhookEndpointRecord::KIND, house.tenant.clone());
+    let mut deleted = Vec::new();
+    for _ in 0..2 {
+        let (path, _) = endpoint(&house).await;
+        assert_eq!(ask(house.mine(Method::DELETE, &path)).await.0, 204);
+        deleted.push(path);
+    }
+    // The first one was deleted the day before yesterday.
+    let id = WebhookEndpointRecord::record_id(&tenant, id_of(&deleted[0]));
+    let found = house.objects.system_get(kind, &id).await.unwrap();
+    let (version, record): (u64, WebhookEndpointRecord) = found.unwrap();
+    assert!(record.deleted && record.deleted_at.is_some());
+    let long_ago = WebhookEndpointRecord {
+        deleted_at: record
+            .deleted_at
+            .map(|at| at - SignedDuration::from_hours(48)),
+        ..record
+    };
+    let put = house
+        .objects
+        .system_put(kind, &id, Some(version), &long_ago);
+    put.await.unwrap();
+    let (path, _) = endpoint(&house).await;
+    let left: Vec<(String, u64, WebhookEndpointRecord)> = house
+        .objects
+        .system_list(kind, tenant.as_str())
+        .await
+        .unwrap();
+    let mut ids: Vec<&str> = left.iter().map(|(_, _, one)| one.id.as_str()).collect();
+    let mut expected = [id_of(&deleted[1]), id_of(&path)];
+    ids.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(
+        ids, expected,
+        "what was just deleted is remembered for a day"
+    );
+    // What the notifier sees has the new one, though the versions add up to less than before.
+    let copy = house
+        .jobstore
+        .cached_system("webhook_endpoints", tenant.as_str());
+    let json = copy.await.unwrap().unwrap().json.unwrap();
+    let seen: Vec<WebhookEndpointRecord> = serde_json::from_str(&json).unwrap();
+    let seen: Vec<&str> = seen.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(seen, [id_of(&path)]);
+    for gone in deleted {
+        assert_eq!(house.get(&gone).await.0, 404);
+    }
+}

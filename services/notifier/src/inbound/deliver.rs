@@ -2,13 +2,16 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use crate::telemetry;
 use jiff::Timestamp;
 use photofinish_broker::{Disposition, Incoming};
-use photofinish_contract::messages::DeliveryDue;
+use photofinish_contract::messages::{AnyEvent, DeliveryDue};
 use photofinish_jobstore::{
-    AttemptLog, Begun, DeliveryRecord, DeliveryView, JobStoreError, Receipt, Recorded, Turn,
+    Begun, DeliveryRecord, DeliveryView, JobStoreError, Receipt, Recorded, Turn,
 };
-use photofinish_model::delivery::{Answer, DeliveryStatus, Next, after, spent};
+use photofinish_model::JobId;
+use photofinish_model::delivery::{Answer, DeliveryStatus, Next, after, spent, uncalled};
+use photofinish_model::line::Why;
 use photofinish_model::webhook::Call;
 use std::time::Duration;
 use uuid::Uuid;
@@ -24,6 +27,13 @@ struct Place {
     age: Duration,
 }
 
+/// What came of a message's turn.
+enum Called {
+    Tried(Tried),
+    /// Nothing was tried: it comes back after this.
+    SentAway(Duration),
+}
+
 impl Notifier {
     /// Handles one message of the queue.
     pub(crate) async fn on_delivery(&self, incoming: Incoming) -> Disposition {
@@ -36,6 +46,8 @@ impl Notifier {
                 };
             }
         };
+        let job = due.event.job().map_or("", JobId::as_str);
+        photofinish_runtime::trace::about(due.event.tenant(), job);
         let _alone = self.in_hand.take(&due.delivery).await;
         let known = match self.begin(&due, &incoming).await {
             Begun::Pass(known) => known,
@@ -49,8 +61,9 @@ impl Notifier {
             Some(DeliveryStatus::Pending) | None => {}
         }
         let place = place(&due, &incoming, known.as_deref(), self.clock.now());
-        match self.attempt(&due, place.number).await {
-            Ok(tried) => self.conclude(&due, place, tried).await,
+        match self.call(&due, place, sent_away(&incoming)).await {
+            Ok(Called::Tried(tried)) => self.conclude(&due, place, tried).await,
+            Ok(Called::SentAway(wait)) => Disposition::Snooze { wait, mark: None },
             Err(error) if error.gives_up(incoming.attempt) => {
                 tracing::error!(
                     delivery = due.delivery,
@@ -72,26 +85,41 @@ impl Notifier {
         }
     }
 
+    /// Calls the receiver, if it may be called now.
+    async fn call(&self, due: &DeliveryDue, place: Place, sent_away: u32) -> Result<Called, Error> {
+        let refused = |why| Called::Tried(Tried::refused(self.clock.now(), why));
+        let destination = self.destination(due.event.tenant(), &due.receiver);
+        let destination = match destination.await? {
+            Ok(destination) => destination,
+            Err(why) => return Ok(refused(why)),
+        };
+        let caller = destination.caller(due.event.tenant(), sent_away);
+        let slot = match self.lines.take(caller).await {
+            Ok(slot) => slot,
+            Err(away) => {
+                return Ok(match uncalled(place.age, away.wait) {
+                    Next::RetryIn(wait) => Called::SentAway(wait),
+                    Next::Delivered | Next::GiveUp | Next::Disable => refused(too_late(away.why)),
+                });
+            }
+        };
+        let tried = self.attempt(&due.event, place.number, destination, slot);
+        Ok(Called::Tried(tried.await?))
+    }
+
     /// Decides what follows, notes the try, and settles.
     async fn conclude(&self, due: &DeliveryDue, place: Place, tried: Tried) -> Disposition {
         let jitter = self.clock.jitter();
         let Place { in_round, age, .. } = place;
         let next = after(DeliveryStatus::Pending, in_round, age, tried.answer, jitter);
-        if let Some(endpoint) = &tried.called {
-            let call = match next {
-                Next::Delivered => Call::Good,
-                Next::Disable => Call::Gone,
-                Next::RetryIn(_) | Next::GiveUp => Call::Bad,
-            };
-            // First, so that a crash in between asks the receiver once more instead of forgetting it.
-            if let Err(error) = self.note_call(endpoint, call).await {
-                tracing::warn!(
-                    endpoint = endpoint.id,
-                    error = photofinish_runtime::error_chain(&error),
-                    "have an endpoint disabled"
-                );
-                return Error::again();
-            }
+        // First, so that a crash in between asks the receiver once more instead of forgetting it.
+        if let Err(error) = self.note_called(&tried, next).await {
+            tracing::warn!(
+                delivery = due.delivery,
+                error = photofinish_runtime::error_chain(&error),
+                "have an endpoint disabled"
+            );
+            return Error::again();
         }
         self.note(due, place.number, tried, next.status()).await;
         match next {
@@ -100,29 +128,66 @@ impl Notifier {
         }
     }
 
-    async fn note(&self, due: &DeliveryDue, number: u16, tried: Tried, status: DeliveryStatus) {
+    /// Notes what a try says about the webhook endpoint that it called.
+    pub(crate) async fn note_called(&self, tried: &Tried, next: Next) -> Result<(), Error> {
+        let Some(endpoint) = &tried.called else {
+            return Ok(());
+        };
+        let call = match next {
+            Next::Delivered => Call::Good,
+            Next::Disable => Call::Gone,
+            Next::RetryIn(_) | Next::GiveUp => Call::Bad,
+        };
+        self.note_call(endpoint, call).await
+    }
+
+    /// Tells logs and metrics of a try.
+    pub(crate) fn report(
+        &self,
+        delivery: &str,
+        event: &AnyEvent,
+        tried: &Tried,
+        status: DeliveryStatus,
+        replay: Option<Timestamp>,
+    ) {
         let outcome = match (status, tried.answer) {
             (DeliveryStatus::Delivered, _) => "delivered",
             (DeliveryStatus::Pending, _) => "retried",
             (DeliveryStatus::Failed, Answer::Refused) => "refused",
             (DeliveryStatus::Failed, Answer::Status { .. } | Answer::NoAnswer) => "given_up",
         };
-        metrics::counter!("photofinish_notifier_deliveries_total", "outcome" => outcome)
-            .increment(1);
-        let log = AttemptLog {
-            number,
-            ..tried.log
-        };
+        telemetry::tried(outcome);
+        let (job, kind) = (event.job().map(JobId::as_str), event.kind().as_str());
+        let log = &tried.log;
+        if status == DeliveryStatus::Delivered {
+            if replay.is_none() {
+                telemetry::delivered(event.at(), self.clock.now());
+            }
+            tracing::debug!(
+                delivery,
+                job,
+                event = kind,
+                number = log.number,
+                "delivered"
+            );
+            return;
+        }
         tracing::info!(
-            delivery = due.delivery,
-            job = due.event.job().map(photofinish_model::JobId::as_str),
-            event = due.event.kind().as_str(),
-            number,
+            delivery,
+            job,
+            event = kind,
+            number = log.number,
             outcome,
             status_code = log.status_code,
             error = log.error,
             "tried a delivery"
         );
+    }
+
+    async fn note(&self, due: &DeliveryDue, number: u16, mut tried: Tried, status: DeliveryStatus) {
+        tried.log.number = number;
+        self.report(&due.delivery, &due.event, &tried, status, due.replay);
+        let log = tried.log;
         let noted = async {
             match self
                 .jobstore
@@ -213,6 +278,21 @@ impl Notifier {
     }
 }
 
+/// How often a message was published again without a try of its receiver.
+fn sent_away(incoming: &Incoming) -> u32 {
+    let turns = incoming.turn.map_or(0, |turn| turn.turn);
+    let times = turns.saturating_sub(u64::from(incoming.attempt));
+    u32::try_from(times).unwrap_or(u32::MAX)
+}
+
+fn too_late(why: Why) -> String {
+    let why = match why {
+        Why::Resting => "it kept failing",
+        Why::Busy | Why::Crowded => "more was sent to it than it could take",
+    };
+    format!("given up without another try: its receiver could not be called in time, {why}")
+}
+
 fn place(
     due: &DeliveryDue,
     incoming: &Incoming,
@@ -226,7 +306,7 @@ fn place(
         // Redis is away or was emptied: the message itself has counted along. It has counted those rounds as well in
         // which the bucket was away and the receiver never asked.
         let counted = u16::try_from(incoming.attempt).unwrap_or(u16::MAX);
-        let number = spent(due.tries.max(counted), age).saturating_add(1);
+        let number = spent(due.tries.saturating_add(counted), age).saturating_add(1);
         return Place {
             number,
             in_round: number,

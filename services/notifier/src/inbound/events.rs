@@ -2,13 +2,15 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use crate::first::AT_ONCE_RECEIVERS_MAX;
 use crate::gate::{Pace, WAIT_MIN};
+use crate::views;
 use photofinish_broker::{Disposition, Incoming, Outgoing, Target};
-use photofinish_contract::event::EventType;
+use photofinish_contract::event::{EventType, WebhookBody};
 use photofinish_contract::messages::{AnyEvent, JobEvent, NotifierMessage};
 use photofinish_contract::telling;
 use photofinish_jobstore::Logged;
-use photofinish_model::JobSnapshot;
+use photofinish_model::Operation;
 use std::time::Instant;
 
 pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
@@ -28,6 +30,7 @@ impl Notifier {
                 };
             }
         };
+        photofinish_runtime::trace::about(&event.tenant, &event.job);
         let kind = event.event.as_str();
         // One that waited: were each copy to wait on its own, they would never become fewer.
         if incoming.turn.is_some() && self.is_old_copy(&telling::id(&event), &incoming).await {
@@ -109,17 +112,30 @@ impl Notifier {
             // Its end is told, or is about to be.
             return Ok(Disposition::Ack);
         }
-        match self.log(event).await {
-            Logged::Stands => {}
+        let new = match self.log(event).await {
+            Logged::New => true,
+            Logged::Stands => false,
             Logged::Later(wait) => return Ok(Disposition::RetryLater(wait.max(WAIT_MIN))),
             Logged::Stale => return Ok(Disposition::Ack),
-        }
-        let told = self.receivers(event).await?;
-        self.publish_cloud_event(event, snapshot).await?;
-        let event = AnyEvent::Job(event.clone());
-        for receiver in told.receivers {
-            self.hand_over(&event, receiver).await?;
-        }
+        };
+        let told = self.receivers(event, &snapshot).await?;
+        let operation = snapshot.operation;
+        let body = self.webhook_body(event, snapshot).await?;
+        let few = (1..=AT_ONCE_RECEIVERS_MAX).contains(&told.receivers.len());
+        let bytes = if new && few {
+            Some(serde_json::to_vec(&body)?.into())
+        } else {
+            None
+        };
+        let any = AnyEvent::Job(event.clone());
+        // Both to their end: a call is not broken off because the exchange did not take the event.
+        let (published, handed) = tokio::join!(
+            self.publish_cloud_event(event, operation, body),
+            self.hand_over_all(&any, told.receivers, bytes)
+        );
+        published?;
+        handed?;
+        let event = any;
         for receiver in told.missed {
             self.note_missed(&event, receiver).await;
         }
@@ -129,10 +145,11 @@ impl Notifier {
     async fn publish_cloud_event(
         &self,
         event: &JobEvent,
-        snapshot: JobSnapshot,
+        operation: Operation,
+        body: WebhookBody,
     ) -> Result<(), Error> {
-        let routing_key = event.event.routing_key(&event.tenant, snapshot.operation);
-        let body = self.cloud_event(event, snapshot).await?;
+        let routing_key = event.event.routing_key(&event.tenant, operation);
+        let body = views::cloud_event(event, body);
         let outgoing = Outgoing::json(Target::Events { routing_key }, &body)?
             .content_type(CLOUD_EVENT)
             .kind(event.event.as_str())

@@ -10,6 +10,7 @@ use photofinish_contract::messages::{
 };
 use photofinish_contract::webhook::EndpointCloudEvent;
 use photofinish_jobstore::{DeliveryFilter, DeliveryView};
+use std::time::Duration;
 
 use super::events::CLOUD_EVENT;
 
@@ -17,6 +18,10 @@ use super::events::CLOUD_EVENT;
 const REPLAY_PAGE: usize = 200;
 /// Of them at once.
 const REPLAY_PARALLEL: usize = 32;
+/// Between two pages: deliveries that are new come in between.
+const REPLAY_PAUSE: Duration = Duration::from_millis(250);
+/// A replay whose turn it is not looks again so soon.
+const REPLAY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Notifier {
     /// Carries a command out.
@@ -118,6 +123,12 @@ impl Notifier {
         if incoming.turn.is_some() && self.is_old_copy(&key, incoming).await {
             return Ok(Disposition::Ack);
         }
+        let Some(_running) = self.replays.begin(&wanted.tenant) else {
+            return Ok(Disposition::Snooze {
+                wait: REPLAY_AGAIN,
+                mark: None,
+            });
+        };
         let filter = DeliveryFilter {
             endpoint: Some(wanted.endpoint.clone()),
             status: Some(wanted.status),
@@ -128,7 +139,7 @@ impl Notifier {
         let cursor = wanted.cursor.as_deref();
         let page = self
             .jobstore
-            .deliveries(&wanted.tenant, &filter, REPLAY_PAGE, cursor)
+            .deliveries_without_attempts(&wanted.tenant, &filter, REPLAY_PAGE, cursor)
             .await?;
         let again = |view: DeliveryView| {
             self.queue(DeliveryDue {
@@ -146,6 +157,7 @@ impl Notifier {
         if page.next_cursor.is_none() {
             return Ok(Disposition::Ack);
         }
+        tokio::time::sleep(REPLAY_PAUSE).await;
         let next = WebhookCommand::Replay(ReplayWanted {
             cursor: page.next_cursor,
             ..wanted

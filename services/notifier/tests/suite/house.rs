@@ -57,6 +57,13 @@ impl House {
         Self::with(&redis.url, &redis.prefix, &[LOOPBACK]).await
     }
 
+    /// The same with other settings.
+    pub(crate) async fn open_with(more: &[(&str, &str)]) -> Self {
+        let redis = Redis::fresh().unwrap();
+        let all: Vec<(&str, &str)> = std::iter::once(LOOPBACK).chain(more.to_vec()).collect();
+        Self::with(&redis.url, &redis.prefix, &all).await
+    }
+
     /// One that is as careful as in production.
     pub(crate) async fn guarded() -> Self {
         let redis = Redis::fresh().unwrap();
@@ -123,13 +130,7 @@ impl House {
         notifier.clock = clock;
         app::build(settings, notifier.clone()).await.unwrap();
         let tenant: Tenant = "acme".parse().unwrap();
-        let sealed = seal(TENANT_SECRET);
-        let record = TenantRecord::new(tenant.clone(), 0, sealed, at());
-        objects
-            .system_put(TenantRecord::KIND, tenant.as_str(), None, &record)
-            .await
-            .unwrap();
-        Self {
+        let house = Self {
             rabbit,
             broker,
             objects,
@@ -138,7 +139,9 @@ impl House {
             _s3: s3,
             notifier,
             tester,
-        }
+        };
+        house.make_tenant(&house.tenant).await;
+        house
     }
 
     /// Makes a webhook endpoint of the tenant.
@@ -252,10 +255,27 @@ impl House {
             ..job.clone()
         };
         for row in &mut end.items {
-            row.state = stored(&self.tenant, &job.job, row.index);
+            row.state = stored(&job.tenant, &job.job, row.index);
         }
         self.objects.put_end(&end).await.unwrap();
         event(job, EventType::JobCompleted, Moment::Final)
+    }
+
+    /// Makes another tenant, and ends a job of it that names this receiver.
+    pub(crate) async fn job_ends_of(&self, tenant: &str, webhook_url: &str) {
+        let tenant: Tenant = tenant.parse().unwrap();
+        self.make_tenant(&tenant).await;
+        let run = run_doc(&tenant, 1, Some(webhook_url));
+        self.objects.put_run(&run).await.unwrap();
+        self.tell(&self.complete(&run.initial_snapshot()).await)
+            .await;
+    }
+
+    async fn make_tenant(&self, tenant: &Tenant) {
+        let record = TenantRecord::new(tenant.clone(), 0, seal(TENANT_SECRET), at());
+        let (kind, id) = (TenantRecord::KIND, tenant.as_str());
+        let put = self.objects.system_put(kind, id, None, &record);
+        put.await.unwrap();
     }
 
     /// Waits until the job has a delivery of this status.

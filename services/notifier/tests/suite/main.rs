@@ -10,6 +10,8 @@ mod deliveries;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod webhooks;

@@ -26,6 +26,7 @@ use photofinish_model::ItemIndex;
 use photofinish_runtime::Tasks;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::directories::Roots;
 use self::registry::Registry;
@@ -193,8 +194,20 @@ impl Attempts {
         }
         let path = take.dir().join(&name);
         take.change(State::push_begins);
+        let span = tracing::info_span!(
+            "push",
+            otel.name = "PUT",
+            otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            "error.type" = tracing::field::Empty,
+            "http.request.method" = "PUT",
+            index
+        );
         let put = self.client.put_file(&target.put_url, &path);
-        let pushed = put.await;
+        let pushed = put.instrument(span.clone()).await;
+        if pushed.is_err() {
+            photofinish_runtime::trace::failed(&span, "not_put");
+        }
         let outcome = if pushed.is_ok() { "pushed" } else { "failed" };
         metrics::counter!("photofinish_worker_pushes_total", "outcome" => outcome).increment(1);
         if let Err(error) = pushed {

@@ -16,6 +16,7 @@ use photofinish_contract::attempt_input::Work;
 use photofinish_contract::request::VIDEO_ITEM;
 use photofinish_model::{Code, ItemIndex, Nonce};
 use sha2::{Digest as _, Sha256};
+use tracing::Instrument as _;
 
 use super::directories::{Directories, output_name};
 use super::take::{Item, Take};
@@ -130,7 +131,10 @@ async fn render_item(
     };
     let made = match tokio::fs::create_dir_all(&dir).await {
         Ok(()) if item.stop.is_cancelled() => Err(Halt::Stopped),
-        Ok(()) => maker.make(order).await,
+        Ok(()) => {
+            let span = tracing::info_span!("render", otel.name = "render item", index = item.index);
+            maker.make(order).instrument(span).await
+        }
         Err(error) => Err(disk_fault(&error)),
     };
     // Best effort: the whole directory goes with the taking.

@@ -35,11 +35,14 @@ pub(crate) async fn post(
     url: &str,
     announcement: &Announcement,
 ) -> Option<Wanted> {
-    let request = client
+    let mut request = client
         .http()
         .post(url)
         .json(announcement)
         .timeout(SIGNAL_TIMEOUT);
+    if let Some(parent) = photofinish_runtime::trace::current_traceparent() {
+        request = request.header("traceparent", parent);
+    }
     let answer = async { request.send().await?.error_for_status()?.bytes().await };
     match answer.await {
         Ok(body) => {

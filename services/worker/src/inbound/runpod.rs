@@ -8,8 +8,11 @@ use std::sync::Arc;
 use photofinish_contract::attempt_input::{ATTEMPT_INPUT_VERSION, AttemptInput};
 use photofinish_model::Code;
 use photofinish_runpod::worker::{Job, JobContext, JobOutcome};
+use photofinish_runtime::trace;
 use serde_json::Value;
 use tokio::sync::watch;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::attempt::{Attempts, Taken};
 
@@ -26,21 +29,61 @@ pub async fn handle(mut assembled: Assembled, job: Job, context: JobContext) -> 
             return JobOutcome::failed(Code::UnsupportedInput.as_str(), why);
         }
     };
+    let span = process_span(&input, &job.id);
+    do_attempt(&mut assembled, &input, job.id, context)
+        .instrument(span)
+        .await
+}
+
+/// The span of an attempt: a child of its submit, and linked to it, since RunPod had queued it. Of the highest level: its
+/// fields stand on every line that is logged inside of it.
+fn process_span(input: &AttemptInput, run_id: &str) -> tracing::Span {
+    let attempt = &input.attempt;
+    let span = tracing::error_span!(
+        parent: None,
+        "attempt",
+        otel.name = "process runpod",
+        otel.kind = "consumer",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "messaging.system" = "runpod",
+        "messaging.operation.type" = "process",
+        "messaging.operation.name" = "process",
+        "messaging.message.id" = attempt.nonce.as_str(),
+        run_id,
+        tenant = %attempt.tenant,
+        job = %attempt.job,
+        trace_id = Empty,
+    );
+    if let Some(parent) = &input.traceparent {
+        trace::continue_with(&span, parent, input.tracestate.as_deref());
+        trace::link(&span, parent);
+    }
+    trace::note_id(&span);
+    span
+}
+
+async fn do_attempt(
+    assembled: &mut Assembled,
+    input: &AttemptInput,
+    run_id: String,
+    context: JobContext,
+) -> JobOutcome {
     let attempts = assembled.wait_for(Option::is_some).await;
     let Some(attempts) = attempts.ok().and_then(|attempts| attempts.clone()) else {
         let code = Code::WorkerStopping.as_str();
         return JobOutcome::failed(code, "the worker could not start");
     };
-    tracing::info!(attempt = %input.attempt, run_id = job.id, "attempt taken");
+    tracing::info!(attempt = %input.attempt, "attempt taken");
     let taken = Taken {
-        run_id: job.id,
+        run_id,
         worker_id: context.worker_id,
         since: context.taken_at,
         cancelled: context.cancelled,
         stopping: context.stopping,
     };
     let progress = context.progress;
-    let done = attempts.run(&input, &taken, |announcement| {
+    let done = attempts.run(input, &taken, |announcement| {
         progress.send(&serde_json::to_value(announcement).unwrap_or_default());
     });
     match done.await {

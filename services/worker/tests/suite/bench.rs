@@ -102,6 +102,8 @@ impl Bench {
                 })
                 .collect(),
             report_put_url: self.inputs.url("report"),
+            traceparent: None,
+            tracestate: None,
         }
     }
 

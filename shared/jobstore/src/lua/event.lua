@@ -1,7 +1,7 @@
 -- Puts an event into its job's log.
 -- KEYS: events, pace   ARGV: sequence, json, interval ms (0: not paced), entries at most, ttl ms
--- Answers 0 when it stands there, milliseconds to wait when another was told a moment ago, -1 when
--- a newer progress stands there.
+-- Answers 0 when it stood there before, milliseconds to wait when another was told a moment ago, -1 when
+-- a newer progress stands there, -2 when it stands there from now on.
 if redis.call('ZCOUNT', KEYS[1], ARGV[1], ARGV[1]) > 0 then return 0 end
 local interval = tonumber(ARGV[3])
 if interval > 0 then
@@ -13,4 +13,4 @@ end
 redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[4]))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-return 0
+return -2

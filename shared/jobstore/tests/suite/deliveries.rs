@@ -4,7 +4,7 @@ use super::*;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{AnyEvent, JobEvent, Receiver};
 use photofinish_jobstore::{
-    AttemptLog, Begun, DeliveryFilter, DeliveryRecord, DeliveryView, Receipt, Recorded,
+    AttemptLog, Begun, Counted, DeliveryFilter, DeliveryRecord, DeliveryView, Receipt, Recorded,
 };
 use photofinish_model::delivery::DeliveryStatus;
 use photofinish_model::webhook::Failing;
@@ -121,6 +121,98 @@ async fn deliveries_are_listed_by_every_filter() -> Outcome {
     let cursor = first.next_cursor.as_deref();
     let rest = store.deliveries(&tenant(), &all(), 1, cursor).await?;
     assert_eq!(rest.rows[0].record.id, "dlv_2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn deliveries_are_counted_and_paged_without_their_attempts() -> Outcome {
+    let store = store()?;
+    for number in 0..250 {
+        let id = format!("dlv_{number:03}");
+        let mut made = record(&id, "whe_1", "00");
+        made.created_at = Timestamp::from_millisecond(1_800_000_000_000 + number)?;
+        let status = if number % 5 == 0 {
+            DeliveryStatus::Failed
+        } else {
+            DeliveryStatus::Delivered
+        };
+        store
+            .delivery_tried(&id, &made, status, &attempt(1))
+            .await?;
+    }
+    let failed = DeliveryFilter {
+        status: Some(DeliveryStatus::Failed),
+        ..DeliveryFilter::default()
+    };
+    let counted = |found, all| Counted { found, all };
+    let all = store.count_deliveries(&tenant(), &failed, 1000).await?;
+    assert_eq!(all, counted(50, true));
+    let some = store.count_deliveries(&tenant(), &failed, 200).await?;
+    assert_eq!(some, counted(40, false), "no more were looked at");
+    let page = store
+        .deliveries_without_attempts(&tenant(), &failed, 30, None)
+        .await?;
+    assert_eq!((page.rows.len(), page.rows[0].attempts.len()), (30, 0));
+    let whole = store.deliveries(&tenant(), &failed, 30, None).await?;
+    assert_eq!(page.next_cursor, whole.next_cursor);
+    assert_eq!(whole.rows[29].record, page.rows[29].record);
+    assert_eq!(whole.rows[29].attempts, [attempt(1)]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_try_is_noted_once_whoever_else_makes_the_delivery() -> Outcome {
+    let store = store()?;
+    let one = record("dlv_1", "whe_1", "01");
+    assert!(store.delivery_create("dlv_1", &one).await?);
+    let good = DeliveryStatus::Delivered;
+    for _ in 0..2 {
+        store
+            .delivery_tried("dlv_1", &one, good, &attempt(1))
+            .await?;
+    }
+    let view = store.delivery("dlv_1").await?.unwrap();
+    assert_eq!(
+        (view.status, view.attempts),
+        (DeliveryStatus::Delivered, vec![attempt(1)])
+    );
+    Ok(())
+}
+
+/// A delivery as large as one is in life: what `redis.deliveries_max` of a tenant take in all.
+#[tokio::test]
+async fn a_delivery_takes_less_than_two_kilobytes() -> Outcome {
+    let redis = Redis::fresh()?;
+    let store = bounded(&redis, 1000, Duration::from_hours(1))?;
+    let mut connection = redis::Client::open(redis.url.as_str())?.get_connection()?;
+    let (job, endpoint) = (JobId::from_random(8), format!("whe_{:032x}", 1));
+    for number in 0..100_u32 {
+        let id = format!("dlv_{number:032x}");
+        let mut made = record(&id, &endpoint, "01");
+        made.event_id = format!("evt_{number:032x}");
+        made.event = AnyEvent::Job(JobEvent {
+            job: job.clone(),
+            tenant: tenant(),
+            run: 1,
+            event: EventType::JobCompleted,
+            sequence: 19_999_999,
+            at: time("2026-11-22T10:00:00.123456Z"),
+            changed: Vec::new(),
+        });
+        let good = DeliveryStatus::Delivered;
+        store.delivery_tried(&id, &made, good, &attempt(1)).await?;
+    }
+    let mut bytes = 0;
+    for key in keys(&redis)? {
+        let mut asked = redis::cmd("MEMORY");
+        bytes += asked
+            .arg("USAGE")
+            .arg(key)
+            .arg("SAMPLES")
+            .arg(0)
+            .query::<u64>(&mut connection)?;
+    }
+    assert!(bytes / 100 < 2000, "{} bytes each", bytes / 100);
     Ok(())
 }
 

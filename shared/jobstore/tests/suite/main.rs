@@ -12,6 +12,7 @@ mod lists;
 mod records;
 mod slots;
 mod tenants;
+mod tls;
 
 use jiff::Timestamp;
 use photofinish_jobstore::{JobStore, Settings};
@@ -74,6 +75,7 @@ fn snapshot(job: u128, run: u32, items: u16) -> JobSnapshot {
         error: None,
         usage: Usage::default(),
         metadata: None,
+        receivers: None,
         outputs_deleted_at: None,
         body_sha256: "00".repeat(32),
     }

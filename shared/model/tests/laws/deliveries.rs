@@ -1,8 +1,8 @@
 //! Deliveries: total, final, bounded, the contract's schedule to the second, and no way to shorten it.
 
 use photofinish_model::delivery::{
-    Answer, DeliveryStatus, JITTER, Next, OBEYED_EXACTLY_MAX, RETRY_AFTER_MAX, SCHEDULE, TRIES_MAX,
-    after, spent,
+    Answer, DeliveryStatus, JITTER, LATE_MAX, Next, OBEYED_EXACTLY_MAX, RETRY_AFTER_MAX, SCHEDULE,
+    TRIES_MAX, after, spent, uncalled,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -74,6 +74,17 @@ proptest! {
         let first = usize::from(OBEYED_EXACTLY_MAX);
         prop_assert!(pauses.iter().take(first).all(|pause| *pause == exact));
         prop_assert!(pauses.len() < usize::from(TRIES_MAX));
+    }
+
+    /// Whatever keeps its receiver from being called: it waits, spends nothing, and ends.
+    #[test]
+    fn what_cannot_be_called_waits_within_bounds(hours in 0u32..300, wait_s in 1u64..600) {
+        let wait = Duration::from_secs(wait_s);
+        let next = uncalled(HOUR * hours, wait);
+        prop_assert_eq!(next == Next::RetryIn(wait), HOUR * hours < LATE_MAX);
+        prop_assert_eq!(next == Next::GiveUp, hours >= 96);
+        let schedule: Duration = SCHEDULE.iter().sum();
+        prop_assert!(LATE_MAX > schedule.mul_f64(1.0 + JITTER), "the last try comes first");
     }
 
     #[test]

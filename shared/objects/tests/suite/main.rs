@@ -3,6 +3,7 @@
 
 mod documents;
 mod outputs;
+mod settings;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -40,8 +41,7 @@ fn connected(server: &S3, endpoint: String, secret: &str) -> Objects {
         secret_access_key: secret.to_owned(),
         prefix: "media".to_owned(),
         path_style: true,
-        connect_timeout: Duration::from_secs(5),
-        request_timeout: Duration::from_secs(30),
+        ..Settings::default()
     })
     .unwrap()
 }

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use photofinish_model::breaker::{Admission, Breaker, BreakerContext, BreakerEvent, BreakerState};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::breaker::{Admission, Breaker, BreakerContext, BreakerEvent, BreakerState};
 use super::limiter::Limiter;
 use super::{BreakerPolicy, ClientSettings};
 
@@ -129,6 +129,10 @@ impl Gate {
             endpoint_id: endpoint_id.to_owned(),
             calls,
         };
+        for calls in ["submits", "questions"] {
+            // A breaker that never opened is closed, not absent.
+            state_gauge(endpoint_id, calls).set(0.0);
+        }
         Self {
             submits: fuse("submits", settings.submit_breaker),
             questions: fuse("questions", settings.question_breaker),
@@ -257,16 +261,20 @@ impl Fuse {
                 2.0
             }
         };
-        metrics::gauge!(
-            "photofinish_runpod_breaker_state", "endpoint" => endpoint.clone(), "calls" => calls
-        )
-        .set(level);
+        state_gauge(endpoint, calls).set(level);
         metrics::counter!(
             "photofinish_runpod_breaker_transitions_total",
             "endpoint" => endpoint.clone(), "calls" => calls, "to" => state
         )
         .increment(1);
     }
+}
+
+/// 0 closed, 1 half open, 2 open.
+fn state_gauge(endpoint: &str, calls: &'static str) -> metrics::Gauge {
+    metrics::gauge!(
+        "photofinish_runpod_breaker_state", "endpoint" => endpoint.to_owned(), "calls" => calls
+    )
 }
 
 #[cfg(test)]

@@ -9,24 +9,23 @@
 //! polls `/status`.
 
 mod answer;
-mod breaker;
 mod error;
 mod gate;
 mod limiter;
 mod settings;
 mod types;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
-pub use self::breaker::{
-    Admission, Breaker, BreakerContext, BreakerEvent, BreakerPolicy, BreakerState, BreakerStep,
-    RETRY_AFTER_MAX,
-};
+pub use photofinish_model::breaker::BreakerPolicy;
+
 pub use self::error::{BuildError, RunError, StatusError, Unknown};
 pub use self::limiter::OperationLimit;
 pub use self::settings::ClientSettings;
@@ -53,6 +52,7 @@ pub const ANSWER_BYTES_MAX: usize = 24 * 1024 * 1024;
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
+    host: String,
     settings: ClientSettings,
     gates: Gates,
 }
@@ -83,9 +83,11 @@ impl Client {
             .retry(reqwest::retry::never())
             .build()
             .map_err(BuildError::Http)?;
+        let host = base.host_str().unwrap_or_default().to_owned();
         Ok(Self {
             http,
             base_url,
+            host,
             gates: Gates::new(settings.clone()),
             settings,
         })
@@ -98,9 +100,15 @@ impl Client {
         endpoint_id: &str,
         request: &RunRequest,
     ) -> Result<RunAccepted, RunError> {
-        let result = self.run_once(endpoint_id, request).await;
+        let (span, begun) = (self.span(endpoint_id, Operation::Run), Instant::now());
+        let result = self.run_once(endpoint_id, request);
+        let result = result.instrument(span.clone()).await;
         let label = result.as_ref().map_or_else(RunError::label, |_| "ok");
-        count(Operation::Run, label);
+        count(Operation::Run, label, begun);
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", label);
+        }
         result
     }
 
@@ -187,9 +195,15 @@ impl Client {
         operation: Operation,
         id: Option<&str>,
     ) -> Result<Value, StatusError> {
-        let result = self.ask_once(endpoint_id, operation, id).await;
+        let (span, begun) = (self.span(endpoint_id, operation), Instant::now());
+        let result = self.ask_once(endpoint_id, operation, id);
+        let result = result.instrument(span.clone()).await;
         let label = result.as_ref().map_or_else(StatusError::label, |_| "ok");
-        count(operation, label);
+        count(operation, label, begun);
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", label);
+        }
         result
     }
 
@@ -222,6 +236,35 @@ impl Client {
         result
     }
 
+    /// Of a call. Questions are many and say little: they are traced where everything is.
+    fn span(&self, endpoint_id: &str, operation: Operation) -> tracing::Span {
+        let template = format!("/{{endpoint}}/{}", operation.name());
+        match operation {
+            Operation::Run | Operation::Cancel | Operation::PurgeQueue => tracing::info_span!(
+                "runpod",
+                otel.name = format!("POST {template}"),
+                otel.kind = "client",
+                otel.status_code = Empty,
+                "error.type" = Empty,
+                "http.request.method" = "POST",
+                "url.template" = template,
+                "server.address" = self.host.as_str(),
+                "photofinish.endpoint" = endpoint_id,
+            ),
+            Operation::Status | Operation::Health => tracing::debug_span!(
+                "runpod",
+                otel.name = format!("GET {template}"),
+                otel.kind = "client",
+                otel.status_code = Empty,
+                "error.type" = Empty,
+                "http.request.method" = "GET",
+                "url.template" = template,
+                "server.address" = self.host.as_str(),
+                "photofinish.endpoint" = endpoint_id,
+            ),
+        }
+    }
+
     fn url(&self, endpoint_id: &str, operation: Operation, id: Option<&str>) -> String {
         let endpoint_id = crate::encode_segment(endpoint_id);
         let (base, operation) = (&self.base_url, operation.name());
@@ -235,7 +278,10 @@ impl Client {
     }
 }
 
-fn count(operation: Operation, outcome: &'static str) {
+fn count(operation: Operation, outcome: &'static str, begun: Instant) {
+    // The wait for the limit's leave is part of it: what a caller waits for.
+    metrics::histogram!("photofinish_runpod_call_seconds", "operation" => operation.name())
+        .record(begun.elapsed().as_secs_f64());
     metrics::counter!(
         "photofinish_runpod_calls_total", "operation" => operation.name(), "outcome" => outcome
     )

@@ -96,12 +96,14 @@ pub(crate) enum LogFormat {
 pub(crate) struct OtlpSection {
     #[serde(deserialize_with = "de::optional_text")]
     pub(crate) endpoint: Option<String>,
+    pub(crate) sample_ratio: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AdminSection {
     pub(crate) listen: String,
+    pub(crate) tls: crate::tls::TlsSection,
 }
 
 /// Loaded settings, not yet typed: the whole tree, the process's own sections included.

@@ -7,6 +7,8 @@
 
 #[path = "generate/contracts.rs"]
 mod contracts;
+#[path = "generate/monitoring.rs"]
+mod monitoring;
 #[path = "generate/yaml.rs"]
 mod yaml;
 
@@ -82,6 +84,7 @@ fn generated() -> anyhow::Result<Vec<(PathBuf, String)>> {
         (OPENAPI.into(), openapi()?),
     ];
     files.extend(contracts::files()?);
+    files.extend(monitoring::files()?);
     Ok(files)
 }
 

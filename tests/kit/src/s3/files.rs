@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
     CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
     DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
-    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    DeleteObjectsOutput, GetBucketLifecycleConfigurationInput,
+    GetBucketLifecycleConfigurationOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, LifecycleRules, ListBucketsInput, ListBucketsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutObjectInput,
+    PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -22,8 +25,10 @@ use super::page::{Entry, page, page_v1};
 
 /// Buckets as directories under `root`.
 pub(super) struct Files {
-    pub(super) files: FileSystem,
+    pub(super) system: FileSystem,
     pub(super) root: PathBuf,
+    /// The rules of the one bucket: they are told, nothing follows them.
+    pub(super) lifecycle: Mutex<Option<LifecycleRules>>,
 }
 
 impl Files {
@@ -93,8 +98,37 @@ macro_rules! hand_on {
         #[async_trait::async_trait]
         impl S3 for Files {
             $(async fn $name(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
-                self.files.$name(request).await
+                self.system.$name(request).await
             })*
+
+            async fn get_bucket_lifecycle_configuration(
+                &self,
+                _request: S3Request<GetBucketLifecycleConfigurationInput>,
+            ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+                let rules = self.lifecycle.lock();
+                let rules = rules.unwrap_or_else(PoisonError::into_inner).clone();
+                if rules.is_none() {
+                    return Err(s3_error!(NoSuchLifecycleConfiguration));
+                }
+                Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
+                    rules,
+                    ..GetBucketLifecycleConfigurationOutput::default()
+                }))
+            }
+
+            async fn put_bucket_lifecycle_configuration(
+                &self,
+                request: S3Request<PutBucketLifecycleConfigurationInput>,
+            ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+                // As S3 does: a body without a checksum is refused.
+                if !request.headers.contains_key("content-md5") {
+                    return Err(s3_error!(InvalidRequest));
+                }
+                let rules = request.input.lifecycle_configuration.map(|all| all.rules);
+                let mut kept = self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept = rules;
+                Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
+            }
 
             async fn list_objects(
                 &self,

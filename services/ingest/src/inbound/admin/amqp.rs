@@ -59,6 +59,7 @@ fn managed(error: ManagementError) -> Refusal {
             Refusal::new(409, Code::NotAllowed, detail)
         }
         ManagementError::Url
+        | ManagementError::Tls(_)
         | ManagementError::Client(_)
         | ManagementError::Http { .. }
         | ManagementError::Refused { .. } => error.into(),

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-/// A wait that RunPod asks for is believed up to this.
+/// A wait that the other side asks for is believed up to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 
 /// What is told to those who are refused while a probe is under way: look again soon.
@@ -24,7 +24,7 @@ pub struct BreakerPolicy {
     pub failures_max: u32,
     /// How long it is open the first time, before jitter.
     pub open_min: Duration,
-    /// How long it is open at most, unless RunPod asks for more.
+    /// How long it is open at most, unless the other side asks for more.
     pub open_max: Duration,
 }
 
@@ -48,7 +48,7 @@ pub enum BreakerState {
     },
     /// No call goes out.
     Open {
-        /// Until this instant, counted from the client's making.
+        /// Until this instant, counted from a begin of the caller's choice.
         until: Duration,
         /// How often it has opened without closing in between, from 1.
         times: u32,
@@ -113,7 +113,7 @@ pub enum Admission {
 /// What a decision is made from, beside state and event.
 #[derive(Debug, Clone, Copy)]
 pub struct BreakerContext<'a> {
-    /// Now, counted from the client's making.
+    /// Now, counted from the same begin always.
     pub now: Duration,
     /// The policy.
     pub policy: &'a BreakerPolicy,
@@ -259,7 +259,7 @@ fn told(next: Breaker) -> BreakerStep {
     }
 }
 
-/// Between half and all of `open_min * 2^(times - 1)`, and never less than RunPod asks for.
+/// Between half and all of `open_min * 2^(times - 1)`, and never less than the other side asks for.
 fn pause(times: u32, retry_after: Option<Duration>, context: &BreakerContext<'_>) -> Duration {
     let policy = context.policy;
     let factor = 2_u32
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runpod_asks_for_is_kept_up_to_ten_minutes() {
+    fn a_wait_that_was_asked_for_is_kept_up_to_ten_minutes() {
         for (asked, until) in [(1, 4), (90, 90), (86_400, 600)] {
             let mut breaker = Breaker::default();
             for _ in 0..3 {

@@ -1,0 +1,111 @@
+//! Where a webhook goes, and which secrets sign it.
+
+use crate::core::Notifier;
+use crate::error::Error;
+use crate::handing::DISABLED;
+use crate::lines::Caller;
+use photofinish_contract::messages::Receiver;
+use photofinish_model::Tenant;
+use photofinish_model::webhook::{Former, signing};
+use photofinish_objects::WebhookEndpointRecord;
+use photofinish_outbound::Url;
+
+/// To whom, and signed with what.
+pub(crate) struct Destination {
+    pub(crate) url: String,
+    /// Scheme, host and port.
+    pub(crate) origin: String,
+    /// One or more `whsec_…`.
+    pub(crate) secrets: String,
+    /// Whose it is, if it is a webhook endpoint's.
+    pub(crate) endpoint: Option<Box<WebhookEndpointRecord>>,
+    /// Tells its receiver from others: what answers at another address is another one.
+    line: String,
+    /// Calls a second at most.
+    calls_per_s: Option<u32>,
+}
+
+impl Destination {
+    /// Who asks for a slot to call it.
+    pub(crate) fn caller<'a>(&'a self, tenant: &'a Tenant, sent_away: u32) -> Caller<'a> {
+        Caller {
+            line: &self.line,
+            tenant,
+            calls_per_s: self.calls_per_s,
+            sent_away,
+        }
+    }
+}
+
+impl Notifier {
+    /// Where it goes; the inner error says why it goes nowhere.
+    pub(crate) async fn destination(
+        &self,
+        tenant: &Tenant,
+        receiver: &Receiver,
+    ) -> Result<Result<Destination, String>, Error> {
+        match receiver {
+            Receiver::Endpoint { id } => match self.endpoint(tenant, id).await? {
+                None => Ok(Err("the webhook endpoint was deleted".to_owned())),
+                Some(endpoint) => self.destination_at(Box::new(endpoint)),
+            },
+            Receiver::JobUrl { url } => {
+                let Some(record) = self.tenant(tenant).await? else {
+                    return Ok(Err("the tenant has no signing secret".to_owned()));
+                };
+                // Its name, not the job's URL, which may be a secret of its own.
+                let whose = tenant.as_str();
+                let secrets = self.secrets(whose, &record.secret_sealed, &record.former_secrets)?;
+                let origin = origin(url);
+                Ok(Ok(Destination {
+                    url: url.clone(),
+                    line: format!("{whose} {origin}"),
+                    origin,
+                    secrets,
+                    calls_per_s: self.config.calls_per_s,
+                    endpoint: None,
+                }))
+            }
+        }
+    }
+
+    /// The same of a webhook endpoint whose record is known.
+    pub(crate) fn destination_at(
+        &self,
+        endpoint: Box<WebhookEndpointRecord>,
+    ) -> Result<Result<Destination, String>, Error> {
+        if endpoint.deleted || !endpoint.enabled {
+            return Ok(Err(DISABLED.to_owned()));
+        }
+        let secrets = self.secrets(
+            &endpoint.id,
+            &endpoint.secret_sealed,
+            &endpoint.former_secrets,
+        )?;
+        let origin = origin(&endpoint.url);
+        Ok(Ok(Destination {
+            url: endpoint.url.clone(),
+            line: format!("{} {origin}", endpoint.id),
+            origin,
+            secrets,
+            calls_per_s: endpoint.calls_per_s.or(self.config.calls_per_s),
+            endpoint: Some(endpoint),
+        }))
+    }
+
+    fn secrets(&self, whose: &str, current: &str, former: &[Former]) -> Result<String, Error> {
+        let opened = signing(current, former, self.clock.now())
+            .map(|sealed| self.config.sealer.open(sealed))
+            .collect::<Result<Vec<String>, _>>();
+        let opened = opened.map_err(|source| Error::Secret {
+            whose: whose.to_owned(),
+            source,
+        })?;
+        Ok(opened.join(" "))
+    }
+}
+
+/// What is none is nobody's.
+fn origin(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
+}
