@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint fmt test interop test-rabbitmq4 contracts demo up down bench contact-sheet fuzz arm generate man servers servers-stop demo-build
+.PHONY: help lint fmt test interop test-rabbitmq4 contracts demo up down bench contact-sheet fuzz arm generate man images compose-test k8s-test alerts-test dashboards-test upgrade-test release servers servers-stop demo-build
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,27 @@ fuzz: ## the readers of captions and of job requests, fed nonsense for a minute 
 
 arm: ## the renderer's vector instructions for ARM, on an emulated one (needs a cross compiler)
 	scripts/arm.sh
+
+images: ## every container image: built, measured and run as in production (a Docker engine, or root)
+	scripts/images.sh
+
+compose-test: ## docker-compose.yml for real: the demo's jobs through containers, two of them killed on the way
+	scripts/compose-test.sh
+
+k8s-test: ## the manifests of k8s/: rendered, schemas, checkov and our own cross-checks; needs no cluster
+	scripts/k8s-test.sh test
+
+alerts-test: ## every alert fires when it must and only then (promtool)
+	scripts/alerts-test.sh rules
+
+dashboards-test: ## every panel asked of a real Prometheus that scrapes a real run (programs of `make test`)
+	scripts/alerts-test.sh dashboards
+
+upgrade-test: ## the version before and this one side by side, rolled one by one while jobs flow
+	scripts/upgrade-test.sh
+
+release: ## static programs as archives with checksums and an SBOM, in target/dist
+	scripts/release.sh
 
 man: ## man pages of the command line, into target/man
 	scripts/man.sh

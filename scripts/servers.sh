@@ -109,6 +109,7 @@ management.tcp.ip = 127.0.0.1
 management.tcp.port = $api_port
 vm_memory_high_watermark.absolute = 1GiB
 disk_free_limit.absolute = 200MB
+max_message_size = 4194304
 C
   # What a tier had half handed on when the node was killed is handed on again after this; the default is 3 minutes.
   echo '[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 10000}]}].' >"$d/advanced.config"

@@ -7,6 +7,8 @@ dir=.dev/test
 
 # Captions are drawn with fonts of the machine.
 scripts/fonts.sh
+# Manifests are rendered and looked through.
+scripts/k8s-test.sh tools
 sdks=
 if [ -n "${CI:-}" ]; then
   scripts/interop.sh install &
