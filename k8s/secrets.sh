@@ -15,7 +15,7 @@ secret() { # NAME KEY=VALUE...
   echo "---"
   echo "apiVersion: v1"
   echo "kind: Secret"
-  echo "metadata: {name: $1, namespace: $namespace, labels: {app.kubernetes.io/part-of: photofinish}}"
+  echo "metadata: {name: $1, namespace: $namespace, labels: {app.kubernetes.io/part-of: photofinish, rabbitmq.com/topology-operator: \"true\"}}"
   echo "data:"
   shift
   local pair

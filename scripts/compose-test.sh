@@ -142,6 +142,8 @@ run() {
   fi
   for name in ingest dispatcher fetcher notifier cli runpod-sim worker; do
     [ "$(docker images -q "photofinish/$name:$version")" ] || scripts/images.sh build "$name"
+    made=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' "photofinish/$name:$version")
+    [ "$made" = "$(git rev-parse HEAD)" ] || echo "photofinish/$name is of ${made:-no revision}, not of HEAD: make images" >&2
   done
   docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
   stand_ins

@@ -15,6 +15,7 @@ if [ "${1:-}" = --record ]; then
 fi
 programs=(photofinish-{ingest,dispatcher,fetcher,notifier} stand-in-worker)
 keep=.dev/upgrade
+mkdir -p $keep
 
 from=${1:-}
 if [ -z "$from" ]; then
