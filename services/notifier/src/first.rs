@@ -9,6 +9,7 @@
 use crate::core::Notifier;
 use crate::destination::Destination;
 use crate::error::Error;
+use crate::inbound::in_whole_seconds;
 use crate::lines::Slot;
 use crate::receivers::Addressee;
 use bytes::Bytes;
@@ -132,7 +133,7 @@ impl Notifier {
                 tries: 1,
                 replay: None,
             };
-            let queue = WorkQueue::Deliver;
+            let (queue, wait) = (WorkQueue::Deliver, in_whole_seconds(wait));
             let outgoing = Outgoing::json(Target::Later { queue, wait }, &due)?;
             let outgoing = outgoing.message_id(due.delivery.clone());
             self.publisher.publish(outgoing).await?;

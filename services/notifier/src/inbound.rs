@@ -3,3 +3,5 @@
 mod deliver;
 mod events;
 mod webhooks;
+
+pub(crate) use deliver::in_whole_seconds;

@@ -127,17 +127,18 @@ impl Lines {
         loop {
             let (share, freed) = match self.ask(caller, at_hand.take()) {
                 Asked::Granted(share, epoch) => return Ok(self.slot(caller, share, epoch)),
-                Asked::Away(away) => return Err(away),
+                Asked::Away(away) => {
+                    sent_away(away.why);
+                    return Err(away);
+                }
                 Asked::AtHand(share, freed) => (share, freed),
             };
             if Instant::now() >= until {
                 self.leave(caller, share);
-                let why = Why::Busy;
+                let (why, times) = (Why::Busy, caller.sent_away.saturating_sub(2));
                 sent_away(why);
-                return Err(Away {
-                    wait: AWAY_MIN,
-                    why,
-                });
+                let wait = in_whole_tiers(crowded(times, self.clock.jitter()));
+                return Err(Away { wait, why });
             }
             let look = until.min(Instant::now() + LOOK_EVERY);
             // Freed or not: it asks again.
@@ -222,7 +223,6 @@ impl Lines {
                 Asked::AtHand(share, freed)
             }
             Verdict::Away { wait, why } => {
-                sent_away(why);
                 let wait = in_whole_tiers(wait);
                 Asked::Away(Away { wait, why })
             }

@@ -2,7 +2,7 @@
 //!
 //! The nouns: a *slot* of a line is the right to have one call under way; a line *earns* slots by calls that are
 //! answered and loses half of them by one that is not. A message that finds no slot waits *at hand* for a moment, or
-//! is *sent away* and comes back later. A line is *well* when its newest call was answered. [`Shares`] are what lines
+//! is *sent away* and comes back later. A line is *well* when its newest call was answered soon. [`Shares`] are what lines
 //! may hold together.
 //!
 //! The guarantee: never are more calls under way than the line has slots, never more in a second than its rate (and
@@ -31,6 +31,8 @@ const EARNED_FIRST: u16 = 8;
 const PACE_FIRST: Duration = Duration::from_millis(100);
 /// A newer call counts for one part in so many of the pace.
 const PACE_PARTS: u32 = 8;
+/// A line whose newest call took longer is not well, even if it was answered: it keeps others waiting.
+pub const SWIFT_MAX: Duration = Duration::from_secs(2);
 /// So much may be called at once that a rate spreads over a longer time.
 const BURST: Duration = Duration::from_secs(1);
 /// The highest rate; the lowest is one call a second.
@@ -146,7 +148,7 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Whether its newest call was answered.
+    /// Whether its newest call was answered within [`SWIFT_MAX`].
     pub fn is_well(&self) -> bool {
         self.well
     }
@@ -206,8 +208,10 @@ impl Line {
             self.promised_until = (ctx.now + before + each).min(ctx.now + AWAY_MAX);
             wait
         } else {
-            // Its turn has come: it looks again as soon as a call may be over.
-            each.max(unpaid)
+            // Its turn has come: it looks again as soon as a call may be over, then less and less often.
+            crowded(sent_away.saturating_sub(2), ctx.jitter)
+                .max(each)
+                .max(unpaid)
         };
         Verdict::Away {
             wait: wait.clamp(AWAY_MIN, AWAY_MAX),
@@ -230,7 +234,7 @@ impl Line {
         self.under_way = self.under_way.saturating_sub(1);
         let event = match outcome {
             Outcome::Answered => {
-                self.well = true;
+                self.well = took <= SWIFT_MAX;
                 self.earned = self.earned.saturating_add(1).min(ctx.policy.slots_max);
                 BreakerEvent::Answered { epoch }
             }

@@ -18,6 +18,9 @@ use uuid::Uuid;
 
 use crate::sender::Tried;
 
+/// A delivery that found no slot so seldom is not given up for its age.
+const CHANCES_MIN: u32 = 20;
+
 /// A try by its place: among all tries of the delivery, and in its round.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -97,13 +100,25 @@ impl Notifier {
         let slot = match self.lines.take(caller).await {
             Ok(slot) => slot,
             Err(away) => {
-                return Ok(match uncalled(place.age, away.wait) {
+                // A message that lay still for long, as when no notifier ran, gets its chances first.
+                let age = if sent_away < CHANCES_MIN {
+                    Duration::ZERO
+                } else {
+                    place.age
+                };
+                return Ok(match uncalled(age, away.wait) {
                     Next::RetryIn(wait) => Called::SentAway(wait),
                     Next::Delivered | Next::GiveUp | Next::Disable => refused(too_late(away.why)),
                 });
             }
         };
-        let tried = self.attempt(&due.event, place.number, destination, slot);
+        // What was sent away for its receiver's sake is not late by our doing: no first try in the metric of lateness.
+        let number = if sent_away == 0 {
+            place.number
+        } else {
+            place.number.max(2)
+        };
+        let tried = self.attempt(&due.event, number, destination, slot);
         Ok(Called::Tried(tried.await?))
     }
 
@@ -124,7 +139,7 @@ impl Notifier {
         self.note(due, place.number, tried, next.status()).await;
         match next {
             Next::Delivered | Next::GiveUp | Next::Disable => Disposition::Ack,
-            Next::RetryIn(pause) => Disposition::RetryLater(pause),
+            Next::RetryIn(pause) => Disposition::RetryLater(in_whole_seconds(pause)),
         }
     }
 
@@ -320,4 +335,10 @@ fn place(
         in_round: number.saturating_sub(view.before_round),
         age,
     }
+}
+
+/// A pause that tiers alone make up: what is left below a second would be waited for in hand.
+pub(crate) fn in_whole_seconds(pause: Duration) -> Duration {
+    let rounded = pause.as_secs() + u64::from(pause.subsec_millis() >= 500);
+    Duration::from_secs(rounded.max(1))
 }

@@ -20,8 +20,9 @@ const REPLAY_PAGE: usize = 200;
 const REPLAY_PARALLEL: usize = 32;
 /// Between two pages: deliveries that are new come in between.
 const REPLAY_PAUSE: Duration = Duration::from_millis(250);
-/// A replay whose turn it is not looks again so soon.
+/// A replay whose turn it is not looks again so soon, and a second later each time, up to so many.
 const REPLAY_AGAIN: Duration = Duration::from_secs(1);
+const REPLAY_LATER_MAX_S: u64 = 59;
 
 impl Notifier {
     /// Carries a command out.
@@ -124,8 +125,9 @@ impl Notifier {
             return Ok(Disposition::Ack);
         }
         let Some(_running) = self.replays.begin(&wanted.tenant) else {
+            let turns = incoming.turn.map_or(0, |turn| turn.turn);
             return Ok(Disposition::Snooze {
-                wait: REPLAY_AGAIN,
+                wait: REPLAY_AGAIN + Duration::from_secs(turns.min(REPLAY_LATER_MAX_S)),
                 mark: None,
             });
         };
