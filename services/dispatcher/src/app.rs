@@ -54,6 +54,12 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
         expected: lanes::Expected::default(),
         spent: telemetry::Spent::default(),
         work: Arc::new(Notify::new()),
+        submits: Arc::new(Semaphore::new(config.submits_max)),
+        at_once: Arc::new(Semaphore::new(
+            (usize::from(config.concurrency) * 3 / 4).max(1),
+        )),
+        crowded: std::sync::Mutex::default(),
+        tenant_lanes: lanes::TenantLanes::default(),
         config,
     });
     let (redis, s3) = (core.jobstore.clone(), core.objects.clone());
@@ -68,11 +74,15 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     });
     telemetry::begin(&core.config.endpoints);
     consume(&core);
+    work(core, &context);
+    Ok(())
+}
+
+/// Everything that goes on besides messages.
+fn work(core: Arc<Core>, context: &Context) {
     let (tasks, shutdown) = (context.tasks.clone(), context.shutdown.clone());
-    let permits = Arc::new(Semaphore::new(core.config.submits_max));
     for _ in 0..GETS_MAX {
-        let (core, permits) = (core.clone(), permits.clone());
-        let submitting = submitting::run(core, permits, tasks.clone(), shutdown.clone());
+        let submitting = submitting::run(core.clone(), tasks.clone(), shutdown.clone());
         context.tasks.spawn_critical("submit.loop", submitting);
     }
     context
@@ -87,7 +97,6 @@ pub async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
     tasks.spawn_critical("submit.sweep", sweep::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("rebuild", rebuild::run(core.clone(), shutdown.clone()));
     tasks.spawn_critical("deadlines", deadlines::run(core, shutdown));
-    Ok(())
 }
 
 fn consume(core: &Arc<Core>) {

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::parts::Seen;
 use photofinish_broker::{Broker, Outgoing, Publisher, Route, Target, WorkQueue};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{JobCommand, JobEvent, PartReady, PlanMessage};
@@ -12,9 +13,9 @@ use photofinish_model::{JobId, JobSnapshot, SlotName, Tenant};
 use photofinish_objects::Objects;
 use photofinish_runpod::client::Client;
 use photofinish_runtime::Clock;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Notify;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore};
 
 /// The adapters and the settings, shared by all handlers.
 pub struct Core {
@@ -46,6 +47,15 @@ pub struct Core {
     pub rebuild: crate::rebuild::Rebuild,
     /// Rung when a part was queued or a slot became free.
     pub work: Arc<Notify>,
+    /// Submits under way at once.
+    pub submits: Arc<Semaphore>,
+    /// Of those, the ones for which a handler of `dispatcher.plan` waits: the others have commands to
+    /// carry out meanwhile.
+    pub at_once: Arc<Semaphore>,
+    /// When one of those was last waited for in vain.
+    pub crowded: Mutex<Option<Instant>>,
+    /// Tenants' lanes, as far as they were looked up.
+    pub tenant_lanes: crate::lanes::TenantLanes,
 }
 
 impl std::fmt::Debug for Core {
@@ -79,6 +89,21 @@ impl Core {
                 .await?;
         }
         Ok(self.jobstore.job(job).await?.or(Some(snapshot)))
+    }
+
+    /// The same, and what is stored of one of its parts.
+    pub async fn load_with_part(
+        &self,
+        tenant: &Tenant,
+        job: &JobId,
+        run: u32,
+        part: u16,
+    ) -> Result<(Option<JobSnapshot>, Seen), Error> {
+        let (found, stored) = self.jobstore.job_and_part(job, run, part).await?;
+        if found.as_ref().is_some_and(|found| found.run >= run) {
+            return Ok((found, Seen::Read(stored)));
+        }
+        Ok((self.load(tenant, job, run).await?, Seen::Unread))
     }
 
     /// Tells the notifier what happened.
@@ -153,9 +178,14 @@ impl Core {
     }
 
     /// The tenant's lane, from its record.
-    async fn lane(&self, tenant: &Tenant) -> Result<u16, Error> {
-        let found = self.tenant_record(tenant).await?;
-        let lane = found.map_or_else(|| hash_lane(tenant), |record| record.lane);
+    pub async fn lane(&self, tenant: &Tenant) -> Result<u16, Error> {
+        let lane = match self.tenant_lanes.get(tenant) {
+            Some(lane) => lane,
+            None => match self.tenant_record(tenant).await? {
+                Some(record) => self.tenant_lanes.keep(tenant, record.lane),
+                None => hash_lane(tenant),
+            },
+        };
         Ok(lane % self.config.lanes.max(1))
     }
 }

@@ -128,12 +128,9 @@ impl Core {
     }
 
     async fn forget_run(&self, end: &JobSnapshot) -> Result<(), Error> {
-        // A newer run may have taken the record: this one's end lies in the bucket all the same.
-        let (Finished::Recorded | Finished::Newer) = self.jobstore.finish(end).await?;
         self.note_end(end).await?;
-        self.jobstore
-            .deadline_clear(&end.job, &end.tenant, end.run)
-            .await?;
+        // A newer run may have taken the record: this one's end lies in the bucket all the same.
+        let (Finished::Recorded | Finished::Newer) = self.jobstore.finish_closed(end).await?;
         Ok(())
     }
 

@@ -102,9 +102,14 @@ impl Core {
         endpoints.map(condition).collect()
     }
 
-    /// A slot of the endpoint that is next, and the lane whose turn it is there. `None`: nobody
-    /// has a slot, or nothing waits.
-    pub async fn next_slot(&self, nonce: &Nonce) -> Result<Option<Granted>, Error> {
+    /// A slot of the endpoint that is next, and the lane whose turn it is there if one is to be
+    /// picked. `None`: nobody has a slot, or nothing waits, or something waits that was not to be
+    /// passed by.
+    pub async fn next_slot(
+        &self,
+        holder: &str,
+        slot_for: SlotFor,
+    ) -> Result<Option<Granted>, Error> {
         // Before it is known what is paused nothing is granted.
         let Some(pauses) = self.pauses.known() else {
             return Ok(None);
@@ -114,14 +119,17 @@ impl Core {
             let Some(endpoint) = self.config.endpoints.get(place) else {
                 break;
             };
-            match self.ask_for_slot(endpoint, nonce, SlotFor::Next).await? {
+            match self.ask_for_slot(endpoint, holder, slot_for).await? {
                 Grant::Granted { lane } => {
                     let endpoint = endpoint.clone();
                     return Ok(Some(Granted { endpoint, lane }));
                 }
                 Grant::NoLane => return Ok(None),
                 Grant::Full => {
-                    self.reported.refused(&endpoint.id);
+                    // Else it may be its own lane that may have no more.
+                    if slot_for == SlotFor::Next {
+                        self.reported.refused(&endpoint.id);
+                    }
                     conditions[place].full = true;
                 }
                 Grant::TooYoung => conditions[place].full = true,
@@ -156,7 +164,7 @@ impl Core {
                 break;
             };
             let slot_for = SlotFor::Lane(lane);
-            match self.ask_for_slot(other, nonce, slot_for).await? {
+            match self.ask_for_slot(other, nonce.as_str(), slot_for).await? {
                 Grant::Granted { .. } => {
                     self.jobstore.free(&granted.id, nonce.as_str()).await?;
                     return Ok(other.clone());
@@ -170,13 +178,13 @@ impl Core {
     async fn ask_for_slot(
         &self,
         endpoint: &Endpoint,
-        nonce: &Nonce,
+        holder: &str,
         slot_for: SlotFor,
     ) -> Result<Grant, Error> {
         let ask = GrantAsk {
             capacity: endpoint.capacity,
             reported: self.reported.of(&endpoint.id).in_flight,
-            holder: nonce.to_string(),
+            holder: holder.to_owned(),
             ttl: GRANT_TTL,
             slot_for,
             lane_max: self.config.tenant_slots_max,
@@ -197,9 +205,8 @@ impl Core {
             capacity: 0,
             ..endpoint.clone()
         };
-        let nobody = Nonce::from_random(0);
         let (Grant::Full | Grant::TooYoung | Grant::NoLane | Grant::Granted { .. }) =
-            self.ask_for_slot(&none, &nobody, SlotFor::Nobody).await?;
+            self.ask_for_slot(&none, "nobody", SlotFor::Nobody).await?;
         Ok(())
     }
 

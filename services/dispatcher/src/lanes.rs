@@ -7,7 +7,7 @@
 use crate::core::{Core, broker_priority};
 use crate::error::Error;
 use photofinish_broker::WorkQueue;
-use photofinish_model::Priority;
+use photofinish_model::{Priority, Tenant};
 use photofinish_runtime::{Shutdown, error_chain};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,31 @@ const LOOK: Duration = Duration::from_secs(1);
 const REMARK: Duration = Duration::from_secs(10);
 /// A walk through the tiers is late by a little at each hop.
 const LATE_MAX: Duration = Duration::from_secs(5);
+
+/// Tenants whose lanes are remembered; above it all are forgotten, and looked up again.
+const TENANTS_MAX: usize = 10_000;
+
+/// The lanes of tenants, which never change once a tenant is made.
+#[derive(Debug, Default)]
+pub struct TenantLanes(Mutex<HashMap<Tenant, u16>>);
+
+impl TenantLanes {
+    /// A tenant's lane, if it was looked up.
+    pub fn get(&self, tenant: &Tenant) -> Option<u16> {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(tenant).copied()
+    }
+
+    /// Keeps the lane that a tenant's record names, and gives it.
+    pub fn keep(&self, tenant: &Tenant, lane: u16) -> u16 {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.len() >= TENANTS_MAX {
+            lanes.clear();
+        }
+        lanes.insert(tenant.clone(), lane);
+        lane
+    }
+}
 
 /// Lanes in which a message will come up, and until when that is believed.
 #[derive(Debug, Default)]
@@ -113,6 +138,21 @@ mod tests {
         let lane = [(Priority::Normal, 3)];
         assert_eq!(expected.due(now + Duration::from_secs(90)), lane);
         assert!(expected.due(now + Duration::from_secs(100)).is_empty());
+    }
+
+    #[test]
+    fn as_many_tenants_are_remembered_as_may_be() {
+        let (lanes, tenant) = (TenantLanes::default(), |n: usize| format!("t{n}").parse());
+        for n in 0..=TENANTS_MAX {
+            let tenant: Tenant = tenant(n).unwrap();
+            assert_eq!(lanes.keep(&tenant, 7), 7);
+            assert_eq!(lanes.get(&tenant), Some(7));
+        }
+        assert_eq!(
+            lanes.0.lock().unwrap().len(),
+            1,
+            "all others were forgotten"
+        );
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The dispatcher: plans jobs, submits attempts, decides what follows a failed one, ends runs.
 //!
 //! A job comes by `dispatcher.plan`. Its plan is put into the bucket once and for all
-//! (`run-{n}.json`), its parts are queued in the tenant's lane, and the submit loop takes one
-//! message for each slot that the endpoint has free: grant first, then the message, then the
+//! (`run-{n}.json`). A part whose slot is free while nothing waits is submitted at once
+//! (`starting`); the others are queued in their tenant's lane, and the submit loop takes one
+//! message for each slot that the endpoint has free. Either way: grant first, then the
 //! compare-and-swap of the part to *submitting* under a fresh nonce, then the one POST, to the first
 //! of RunPod's endpoints that is well (`endpoints`; a retry prefers another than the last). What came
 //! of the POST decides: an id and a watch; a definite refusal and another try later; or nobody
@@ -35,6 +36,7 @@ mod planning;
 mod posting;
 mod rebuild;
 mod reported;
+mod starting;
 mod submitting;
 mod sweep;
 mod telemetry;

@@ -11,33 +11,20 @@ use photofinish_objects::RunDoc;
 /// Steps are taken again so often when another process was faster.
 const SWAPS_MAX: usize = 8;
 
-impl Core {
-    /// A part as it is stored. When Redis was emptied: as its message knows it, else as the plan
-    /// makes it; without the items that are settled.
-    async fn load_part(
-        &self,
-        doc: &RunDoc,
-        job: &JobSnapshot,
-        ready: &PartReady,
-    ) -> Result<(Option<String>, Part), Error> {
-        if let Some(text) = self.jobstore.part(&doc.job, doc.run, ready.part).await? {
-            let part = serde_json::from_str(&text).map_err(Error::Record)?;
-            return Ok((Some(text), part));
-        }
-        let mut part = ready.state.as_deref().cloned().unwrap_or_else(|| {
-            let planned = doc.plan.iter().find(|plan| plan.part == ready.part);
-            Part::new(planned.map(|plan| plan.items.clone()).unwrap_or_default())
-        });
-        let settled = settled(job);
-        part.open.retain(|index, _| !settled.contains(index));
-        part.alone.retain(|index| !settled.contains(index));
-        part.attempt = part.attempt.max(ready.attempt);
-        if part.open.is_empty() {
-            part.phase = Phase::Done;
-        }
-        Ok((None, part))
-    }
+/// What whoever steps a part believes to be stored of it. A wrong belief costs one more round.
+#[derive(Debug)]
+pub enum Seen {
+    /// Nobody has looked.
+    Unread,
+    /// What was read a moment ago.
+    Read(Option<String>),
+    /// Nothing: it is the part's first step.
+    Nothing,
+    /// This part, of which it was the last to step it.
+    Stored(Box<Part>),
+}
 
+impl Core {
     /// A part as it is stored, if it is.
     pub async fn stored_part(
         &self,
@@ -57,10 +44,17 @@ impl Core {
         job: &JobSnapshot,
         ready: &PartReady,
         event: &Event,
+        seen: Seen,
     ) -> Result<Step, Error> {
-        let part = ready.part;
+        let (id, run, part) = (&doc.job, doc.run, ready.part);
+        let (mut stored, mut read) = match seen {
+            Seen::Unread => (self.jobstore.part(id, run, part).await?, true),
+            Seen::Read(stored) => (stored, true),
+            Seen::Nothing => (None, false),
+            Seen::Stored(part) => (Some(serde_json::to_string(&part)?), false),
+        };
         for _ in 0..SWAPS_MAX {
-            let (stored, state) = self.load_part(doc, job, ready).await?;
+            let state = known(stored.as_deref(), doc, job, ready)?;
             let ctx = Ctx {
                 policy: self.part_policy(),
                 jitter: photofinish_runtime::clock::jitter(),
@@ -68,22 +62,26 @@ impl Core {
             let step = state.step(event, &ctx);
             let next = serde_json::to_string(&step.next)?;
             if stored.as_deref() == Some(next.as_str()) {
-                return Ok(step);
+                if read {
+                    return Ok(step);
+                }
+                (stored, read) = (self.jobstore.part(id, run, part).await?, true);
+                continue;
             }
             let swap = self
                 .jobstore
-                .part_cas(&doc.job, doc.run, part, stored.as_deref(), &next)
+                .part_cas(id, run, part, stored.as_deref(), &next)
                 .await?;
             match swap {
                 Swap::Swapped => {
-                    tracing::debug!(job = %doc.job, part, note = ?step.note, "part stepped");
+                    tracing::debug!(job = %id, part, note = ?step.note, "part stepped");
                     return Ok(step);
                 }
-                Swap::Lost(_) => {}
+                Swap::Lost(there) => (stored, read) = (there, true),
             }
         }
         Err(Error::Contended {
-            job: doc.job.clone(),
+            job: id.clone(),
             part,
         })
     }
@@ -108,6 +106,31 @@ impl Core {
             ..PartPolicy::default()
         }
     }
+}
+
+/// A part as it is stored. When it is not, be it that Redis was emptied: as its message knows it, else
+/// as the plan makes it; without the items that are settled.
+fn known(
+    stored: Option<&str>,
+    doc: &RunDoc,
+    job: &JobSnapshot,
+    ready: &PartReady,
+) -> Result<Part, Error> {
+    if let Some(text) = stored {
+        return serde_json::from_str(text).map_err(Error::Record);
+    }
+    let mut part = ready.state.as_deref().cloned().unwrap_or_else(|| {
+        let planned = doc.plan.iter().find(|plan| plan.part == ready.part);
+        Part::new(planned.map(|plan| plan.items.clone()).unwrap_or_default())
+    });
+    let settled = settled(job);
+    part.open.retain(|index, _| !settled.contains(index));
+    part.alone.retain(|index| !settled.contains(index));
+    part.attempt = part.attempt.max(ready.attempt);
+    if part.open.is_empty() {
+        part.phase = Phase::Done;
+    }
+    Ok(part)
 }
 
 /// Items of a job to which nothing more happens.

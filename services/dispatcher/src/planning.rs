@@ -1,26 +1,19 @@
-//! From an admitted request to a planned run: the documents, the record, the queued parts.
+//! From an admitted request to a planned run: the documents.
 
 use crate::core::Core;
 use crate::error::Error;
 use jiff::{SignedDuration, Timestamp};
-use photofinish_contract::event::EventType;
-use photofinish_contract::messages::{JobAccepted, PartReady, Receiver, RequestRef};
+use photofinish_contract::messages::{JobAccepted, Receiver, RequestRef};
 use photofinish_contract::request::JobRequest;
-use photofinish_jobstore::{Created, Swap};
 use photofinish_model::estimate::{Forecast, Rate};
-use photofinish_model::part::{Command, Part};
 use photofinish_model::plan::{ItemWork, PartPlan, outlook, plan};
-use photofinish_model::sequence::Moment;
 use photofinish_model::{ItemRow, JobSnapshot, run};
 use photofinish_objects::RunDoc;
 
 impl Core {
     /// Plans run 1 of an admitted job, once: of a redelivery's plan and the stored one, the stored one counts.
-    /// With the end of the run, if it has ended already.
-    pub async fn plan_first_run(
-        &self,
-        accepted: &JobAccepted,
-    ) -> Result<(RunDoc, Option<JobSnapshot>), Error> {
+    /// True: it is this call's.
+    pub async fn plan_first_run(&self, accepted: &JobAccepted) -> Result<(RunDoc, bool), Error> {
         let request = match &accepted.request {
             RequestRef::Inline(request) => (**request).clone(),
             RequestRef::Stored { sha256 } => self
@@ -121,55 +114,5 @@ impl Core {
         let parts = plan(&works, policy, rate);
         let forecast = outlook(&works, &parts, policy, rate).forecast();
         (parts, forecast)
-    }
-
-    /// Makes a planned run live: record, deadline, parts, event, messages. May be repeated.
-    pub async fn start_run(&self, doc: &RunDoc) -> Result<(), Error> {
-        let fresh = doc.initial_snapshot();
-        let (Created::Created | Created::Exists) = self.jobstore.create(&fresh).await?;
-        let Some(job) = self.load(&doc.tenant, &doc.job, doc.run).await? else {
-            return Err(Error::Missing {
-                what: "the record",
-                job: doc.job.clone(),
-            });
-        };
-        if job.run != doc.run || job.status.is_final() {
-            return Ok(());
-        }
-        self.jobstore
-            .deadline_set(&doc.job, &doc.tenant, doc.run, doc.deadline_at)
-            .await?;
-        self.tell(&fresh, EventType::JobAccepted, Moment::Accepted)
-            .await?;
-        for planned in &doc.plan {
-            let planned_part = Part::new(planned.items.iter().copied());
-            let text = serde_json::to_string(&planned_part)?;
-            let swap = self
-                .jobstore
-                .part_cas(&doc.job, doc.run, planned.part, None, &text)
-                .await?;
-            let part: Part = match swap {
-                Swap::Lost(Some(there)) => serde_json::from_str(&there).map_err(Error::Record)?,
-                Swap::Swapped | Swap::Lost(None) => planned_part,
-            };
-            // A part that has moved on has its own message; only a first one is ours to queue.
-            if let Some(Command::Queue { attempt: 1, .. }) = part.owed() {
-                self.queue_part(&part_ready(doc, planned.part, 1)).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The message of a part's attempt.
-pub fn part_ready(doc: &RunDoc, part: u16, attempt: u16) -> PartReady {
-    PartReady {
-        job: doc.job.clone(),
-        tenant: doc.tenant.clone(),
-        run: doc.run,
-        part,
-        attempt,
-        priority: doc.request.priority,
-        state: None,
     }
 }

@@ -1,12 +1,16 @@
 //! The one POST of a nonce, what its outcome means, and the commands of a part.
 
 use crate::core::Core;
+use crate::endpoints::Endpoint;
 use crate::error::Error;
+use crate::parts::Seen;
 use crate::telemetry;
-use photofinish_broker::{Disposition, Outgoing, Route, Target};
+use photofinish_broker::{Outgoing, Route, Target};
 use photofinish_contract::messages::{PartReady, PartSubmitted, WatchState};
 use photofinish_model::part::{Command, Event, Part};
-use photofinish_model::{AttemptRef, ItemIndex, JobSnapshot, OnItemError, RunPodId, SlotName};
+use photofinish_model::{
+    AttemptRef, ItemIndex, JobSnapshot, Nonce, OnItemError, RunPodId, SlotName,
+};
 use photofinish_objects::RunDoc;
 use photofinish_runpod::client::{RunRequest, StatusError};
 use photofinish_runtime::{backoff, clock, error_chain};
@@ -21,6 +25,17 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The longest pause that RunPod may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
+/// A slot that is held for a part.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot<'a> {
+    /// Of which endpoint.
+    pub endpoint: &'a Endpoint,
+    /// The attempt's fencing token.
+    pub nonce: &'a Nonce,
+    /// The attempt holds it by its own name already; else a grant does, by the token.
+    pub bound: bool,
+}
+
 /// An attempt that is to be posted.
 #[derive(Debug)]
 pub struct Posting<'a> {
@@ -30,12 +45,26 @@ pub struct Posting<'a> {
     pub job: &'a JobSnapshot,
     /// Its part's message.
     pub ready: &'a PartReady,
+    /// Its part, as it was just stored.
+    pub part: &'a Part,
     /// The attempt.
     pub attempt: AttemptRef,
     /// RunPod's endpoint.
     pub endpoint: &'a str,
+    /// See [`Slot`].
+    pub bound: bool,
     /// What it is given.
     pub items: &'a [ItemIndex],
+}
+
+/// What came of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Posted {
+    /// The attempt is RunPod's, for all we know.
+    Taken,
+    /// RunPod has certainly not taken it. The part waits again, not to be tried before this is over.
+    Refused(Duration),
 }
 
 /// An attempt that is RunPod's, for all we know.
@@ -63,7 +92,7 @@ pub fn ready_in(ready: &PartReady, part: &Part) -> PartReady {
 
 impl Core {
     /// The one POST of a nonce, and what its outcome means.
-    pub async fn post(&self, posting: &Posting<'_>, tries: u32) -> Result<Disposition, Error> {
+    pub async fn post(&self, posting: &Posting<'_>, tries: u32) -> Result<Posted, Error> {
         // RunPod queues it: what the worker does is this span's child.
         let span = tracing::info_span!(
             "submit",
@@ -79,7 +108,7 @@ impl Core {
         self.post_once(posting, tries).instrument(span).await
     }
 
-    async fn post_once(&self, posting: &Posting<'_>, tries: u32) -> Result<Disposition, Error> {
+    async fn post_once(&self, posting: &Posting<'_>, tries: u32) -> Result<Posted, Error> {
         let (attempt, items) = (&posting.attempt, posting.items);
         let (nonce, endpoint) = (&attempt.nonce, posting.endpoint);
         let refused = Event::Refused {
@@ -108,7 +137,7 @@ impl Core {
                 let asked = error.retry_after().map(|pause| pause.min(RETRY_AFTER_MAX));
                 self.step_posted(posting, &refused).await?;
                 let pause = asked.unwrap_or_else(|| refused_pause(tries));
-                return Ok(Disposition::RetryLater(pause));
+                return Ok(Posted::Refused(pause));
             }
             Err(error) => {
                 tracing::warn!(%attempt, endpoint, error = error_chain(&error),
@@ -135,21 +164,24 @@ impl Core {
             };
             self.watch(posting.doc, submitted).await?;
         }
-        Ok(Disposition::Ack)
+        Ok(Posted::Taken)
     }
 
     async fn step_posted(&self, posting: &Posting<'_>, event: &Event) -> Result<(), Error> {
-        self.step_and_perform(posting.doc, posting.job, posting.ready, event)
+        let seen = Seen::Stored(Box::new(posting.part.clone()));
+        self.step_and_perform(posting.doc, posting.job, posting.ready, event, seen)
             .await
     }
 
     /// All that can fail before the POST: the slot and the input.
     async fn prepare(&self, posting: &Posting<'_>) -> Result<RunRequest, Error> {
         let (config, attempt) = (&self.config, &posting.attempt);
-        let slot = SlotName::from(attempt).to_string();
-        self.jobstore
-            .bind(posting.endpoint, attempt.nonce.as_str(), &slot, SLOT_TTL)
-            .await?;
+        if !posting.bound {
+            let slot = SlotName::from(attempt).to_string();
+            self.jobstore
+                .bind(posting.endpoint, attempt.nonce.as_str(), &slot, SLOT_TTL)
+                .await?;
+        }
         let input = self
             .attempt_input(posting.doc, attempt, posting.items)
             .await?;
@@ -168,8 +200,9 @@ impl Core {
         job: &JobSnapshot,
         ready: &PartReady,
         event: &Event,
+        seen: Seen,
     ) -> Result<(), Error> {
-        let step = self.step_part(doc, job, ready, event).await?;
+        let step = self.step_part(doc, job, ready, event, seen).await?;
         let ready = ready_in(ready, &step.next);
         for command in step.commands {
             self.perform(doc, job, &ready, command).await?;

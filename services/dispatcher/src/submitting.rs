@@ -5,18 +5,17 @@ use crate::ending::Leftovers;
 use crate::endpoints::Endpoint;
 use crate::error::Error;
 use crate::lanes::whole_seconds;
-use crate::parts::settled;
-use crate::posting::{Posting, ready_in};
+use crate::parts::{Seen, settled};
+use crate::posting::{Posted, Posting, Slot, ready_in};
 use photofinish_broker::{Disposition, Held, WorkQueue};
 use photofinish_contract::messages::PartReady;
-use photofinish_jobstore::LaneGrant;
+use photofinish_jobstore::{LaneGrant, SlotFor};
 use photofinish_model::part::{Command, Event, Phase};
-use photofinish_model::{JobSnapshot, Nonce};
+use photofinish_model::{JobSnapshot, Nonce, SlotName};
 use photofinish_objects::RunDoc;
 use photofinish_runtime::{Shutdown, Tasks, error_chain, trace};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 /// The loop looks for work at least so often, also when nobody rings.
@@ -34,11 +33,10 @@ struct Next {
     lane: LaneGrant,
 }
 
-/// Submits parts for as long as the process lives; several may run side by side and share their
-/// permits.
-pub async fn run(core: Arc<Core>, permits: Arc<Semaphore>, tasks: Tasks, shutdown: Shutdown) {
+/// Submits parts for as long as the process lives; several may run side by side.
+pub async fn run(core: Arc<Core>, tasks: Tasks, shutdown: Shutdown) {
     while !shutdown.stopping() {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
+        let Ok(permit) = core.submits.clone().acquire_owned().await else {
             return;
         };
         match core.next_part().await {
@@ -85,7 +83,7 @@ impl Core {
             let nonce = Nonce::from_random(uuid::Uuid::new_v4().as_u128());
             // While no endpoint takes any, parts stay in their lanes, in order, rather than go
             // round the tiers one by one.
-            let Some(granted) = self.next_slot(&nonce).await? else {
+            let Some(granted) = self.next_slot(nonce.as_str(), SlotFor::Next).await? else {
                 return Ok(None);
             };
             let Some(lane) = granted.lane else {
@@ -127,7 +125,7 @@ impl Core {
         let ready: PartReady = match incoming.json() {
             Ok(ready) => ready,
             Err(error) => {
-                self.give_back(&next.endpoint.id, &next.nonce).await;
+                self.give_back(&next.endpoint.id, next.nonce.as_str()).await;
                 return Disposition::DeadLetter {
                     code: "malformed",
                     reason: error.to_string(),
@@ -137,7 +135,7 @@ impl Core {
         trace::about(&ready.tenant, &ready.job);
         // Its lane holds others as well, or it would have been passed over.
         if self.pauses.is_paused(&ready.tenant) {
-            self.give_back(&next.endpoint.id, &next.nonce).await;
+            self.give_back(&next.endpoint.id, next.nonce.as_str()).await;
             return Disposition::Snooze {
                 wait: PAUSED_WAIT,
                 mark: None,
@@ -147,7 +145,7 @@ impl Core {
             Ok(disposition) => disposition,
             Err(error) => {
                 // The grant alone: an attempt that was bound keeps its slot until it is over.
-                self.give_back(&next.endpoint.id, &next.nonce).await;
+                self.give_back(&next.endpoint.id, next.nonce.as_str()).await;
                 tracing::warn!(job = %ready.job, part = ready.part,
                     error = error_chain(&error), "submit");
                 error.disposition(incoming.attempt)
@@ -156,8 +154,8 @@ impl Core {
     }
 
     /// Best effort: a grant that nobody uses expires by itself.
-    async fn give_back(&self, endpoint: &str, nonce: &Nonce) {
-        if let Err(error) = self.jobstore.free(endpoint, nonce.as_str()).await {
+    pub async fn give_back(&self, endpoint: &str, holder: &str) {
+        if let Err(error) = self.jobstore.free(endpoint, holder).await {
             tracing::warn!(error = error_chain(&error), "free a slot");
         }
     }
@@ -170,7 +168,8 @@ impl Core {
     ) -> Result<Disposition, Error> {
         let (tenant, job_id, run) = (&ready.tenant, &ready.job, ready.run);
         let doc = self.objects.run(tenant, job_id, run).await?;
-        let job = self.load(tenant, job_id, run).await?;
+        let loaded = self.load_with_part(tenant, job_id, run, ready.part);
+        let (job, seen) = loaded.await?;
         let (Some(doc), Some(job)) = (doc, job) else {
             return Err(Error::Missing {
                 what: "the run",
@@ -181,8 +180,8 @@ impl Core {
         let over = job.run > run || job.status.is_final();
         let nonce = &next.nonce;
         if over {
-            self.give_back(&next.endpoint.id, nonce).await;
-            self.step_and_perform(&doc, &job, ready, &Event::RunOver)
+            self.give_back(&next.endpoint.id, nonce.as_str()).await;
+            self.step_and_perform(&doc, &job, ready, &Event::RunOver, seen)
                 .await?;
             return Ok(Disposition::Ack);
         }
@@ -191,37 +190,49 @@ impl Core {
         let endpoint = self
             .prefer_another(endpoint, failed_on.as_deref(), next.lane.lane, nonce)
             .await?;
-        let submitted = self
-            .grant_part(&doc, &job, ready, (&endpoint, nonce), tries)
-            .await;
+        let slot = Slot {
+            endpoint: &endpoint,
+            nonce,
+            bound: false,
+        };
+        let submitted = self.grant_part(&doc, &job, ready, slot, seen, tries).await;
         if !matches!(submitted, Ok(Some(_))) {
             // A slot that came in the place of the one that the loop gives back.
-            self.give_back(&endpoint.id, nonce).await;
+            self.give_back(&endpoint.id, nonce.as_str()).await;
         }
-        if let Some(disposition) = submitted? {
-            return Ok(disposition);
+        match submitted? {
+            Some(Posted::Taken) => Ok(Disposition::Ack),
+            Some(Posted::Refused(pause)) => Ok(Disposition::RetryLater(pause)),
+            None => {
+                // Nothing to post: what an earlier attempt stored late may have been the last.
+                self.end_when_told(&job, Leftovers::Possible).await?;
+                Ok(Disposition::Ack)
+            }
         }
-        // Nothing to post: what an earlier attempt stored late may have been the last.
-        self.end_when_told(&job, Leftovers::Possible).await?;
-        Ok(Disposition::Ack)
     }
 
     /// Posts what is due of a part on a slot; nothing if nothing is.
-    async fn grant_part(
+    pub async fn grant_part(
         &self,
         doc: &RunDoc,
         job: &JobSnapshot,
         ready: &PartReady,
-        (endpoint, nonce): (&Endpoint, &Nonce),
+        slot: Slot<'_>,
+        seen: Seen,
         tries: u32,
-    ) -> Result<Option<Disposition>, Error> {
+    ) -> Result<Option<Posted>, Error> {
         let event = Event::Granted {
             attempt: ready.attempt,
-            nonce: nonce.clone(),
-            endpoint: endpoint.id.clone(),
+            nonce: slot.nonce.clone(),
+            endpoint: slot.endpoint.id.clone(),
             settled: settled(job),
         };
-        let step = self.step_part(doc, job, ready, &event).await?;
+        let step = self.step_part(doc, job, ready, &event, seen).await;
+        if step.is_err() && slot.bound {
+            let name = SlotName::from(&ready.with_nonce(slot.nonce.clone()));
+            self.give_back(&slot.endpoint.id, &name.to_string()).await;
+        }
+        let step = step?;
         let ready = ready_in(ready, &step.next);
         let mut posted = None;
         for command in step.commands {
@@ -230,8 +241,10 @@ impl Core {
                     doc,
                     job,
                     ready: &ready,
+                    part: &step.next,
                     attempt: ready.with_nonce(nonce),
-                    endpoint: &endpoint.id,
+                    endpoint: &slot.endpoint.id,
+                    bound: slot.bound,
                     items: &items,
                 };
                 posted = Some(self.post(&posting, tries).await?);

@@ -107,7 +107,7 @@ impl Core {
             return Ok(());
         };
         tracing::warn!(%slot, ?runpod_id, "nobody vouches for an attempt: watched again");
-        let ready = crate::planning::part_ready(doc, slot.part, part.attempt);
+        let ready = crate::starting::part_ready(doc, slot.part, part.attempt);
         let attempt = Submitted {
             attempt: ready.with_nonce(nonce),
             endpoint,

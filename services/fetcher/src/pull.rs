@@ -301,8 +301,8 @@ impl Core {
             return Ok(());
         }
         let token = self.tokens.mint(Purpose::Output, &pull.attempt);
-        let answer = way
-            .port
+        let port = way.port.clone().traced(trace::current_traceparent());
+        let answer = port
             .get_unchanged(&pull.path(), &token, at, &pull.output.sha256)
             .await?;
         let mut skip = at.saturating_sub(answer.from);

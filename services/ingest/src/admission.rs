@@ -261,14 +261,14 @@ impl Ingest {
     /// The record, as far as Redis is there: the dispatcher makes it otherwise.
     async fn record(&self, job: JobSnapshot, keyed: bool) -> Result<Admitted, Refusal> {
         match self.jobstore.create(&job).await {
-            Ok(Created::Created) => Ok(Admitted::New(job)),
             // Another call with the same key was faster, or the dispatcher was.
-            Ok(Created::Exists) => match self.jobstore.job(&job.job).await {
-                Ok(Some(there)) if keyed && there.created_at != job.created_at => {
+            Ok(Created::Exists) if keyed => match self.jobstore.job(&job.job).await {
+                Ok(Some(there)) if there.created_at != job.created_at => {
                     same_body(there, &job.body_sha256)
                 }
                 Ok(_) | Err(_) => Ok(Admitted::New(job)),
             },
+            Ok(Created::Created | Created::Exists) => Ok(Admitted::New(job)),
             Err(error) => {
                 tracing::warn!(job = %job.job, error = photofinish_runtime::error_chain(&error), "admitted without a record");
                 Ok(Admitted::New(job))

@@ -382,6 +382,7 @@ mod tests {
             ("admission.submissions_concurrency", "0"),
             ("urls.output_ttl_s", "1"),
             ("http.connections_max", "0"),
+            ("http.bodies_bytes_max", "1000000"),
             ("http.write_timeout_s", "0"),
             ("http.cors_origins", "https://a.example/path"),
         ]);
@@ -395,6 +396,7 @@ mod tests {
             "admission.submissions_concurrency",
             "urls.output_ttl_s",
             "http.connections_max",
+            "http.bodies_bytes_max",
             "http.write_timeout_s",
             "http.cors_origins",
             "s3.bucket",

@@ -24,6 +24,7 @@ pub mod admission;
 pub mod app;
 mod audit;
 mod auth;
+mod bodies;
 mod canonical;
 mod commands;
 pub mod config;

@@ -1,5 +1,6 @@
 //! Problem documents over HTTP, also for what the router itself refuses, and bodies as JSON.
 
+use crate::bodies::Bodies;
 use crate::error::Refusal;
 use crate::quotas::Over;
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -10,10 +11,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use photofinish_contract::problem::{PROBLEM_CONTENT_TYPE, Problem};
 use photofinish_contract::request::BODY_BYTES_MAX;
-use photofinish_model::Code;
+use photofinish_model::{Code, Tenant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Seconds after which a client may come again when something is away.
@@ -96,9 +98,45 @@ pub(crate) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     Refusal::new(500, Code::InternalError, detail).into_response()
 }
 
-/// In which a request's body must be there.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BodyTimeout(pub(crate) Duration);
+/// What a body may take while it comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Arriving {
+    /// Until it is there.
+    pub(crate) timeout: Duration,
+    /// Of the memory.
+    pub(crate) bodies: Arc<Bodies>,
+}
+
+/// Whose body it is.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyOf(pub(crate) Tenant);
+
+impl Arriving {
+    /// Reads a body whole.
+    async fn read<S: Send + Sync>(&self, request: Request, state: &S) -> Result<Bytes, Refusal> {
+        let owner = request.extensions().get::<BodyOf>().cloned();
+        let said = request.body().size_hint().upper();
+        let bytes = said.and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.map_or(BODY_BYTES_MAX, |bytes| bytes.min(BODY_BYTES_MAX));
+        let share = self.bodies.take(owner.map(|BodyOf(owner)| owner), bytes);
+        let _share = share.ok_or_else(|| {
+            let detail = "too many bodies are on their way at the moment; send it again in a while";
+            Refusal::new(503, Code::Unavailable, detail)
+        })?;
+        let arrived = tokio::time::timeout(self.timeout, Bytes::from_request(request, state)).await;
+        let arrived = arrived.map_err(|_elapsed| {
+            let detail = "the body did not arrive in time; send it again";
+            Refusal::new(408, Code::RequestTimeout, detail)
+        })?;
+        arrived.map_err(|rejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                too_large()
+            } else {
+                Refusal::new(400, Code::Malformed, "the body did not arrive whole")
+            }
+        })
+    }
+}
 
 /// A body as a JSON value.
 #[derive(Debug, Clone)]
@@ -113,22 +151,12 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
             let detail = "send the body as application/json";
             return Err(Refusal::new(415, Code::WrongType, detail));
         }
-        let limit = request.extensions().get::<BodyTimeout>();
-        let limit = limit.map_or(Duration::MAX, |BodyTimeout(limit)| *limit);
-        let arrived = tokio::time::timeout(limit, Bytes::from_request(request, state)).await;
-        let body = arrived
-            .map_err(|_elapsed| {
-                let detail = "the body did not arrive in time; send it again";
-                Refusal::new(408, Code::RequestTimeout, detail)
-            })?
-            .map_err(|rejection| {
-                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                    too_large()
-                } else {
-                    Refusal::new(400, Code::Malformed, "the body did not arrive whole")
-                }
-            })?;
-        decode(&body).map(Self)
+        let arriving = request.extensions().get::<Arriving>().cloned();
+        let arriving = arriving.ok_or_else(|| {
+            let detail = "the limits of bodies are not known here";
+            Refusal::new(500, Code::InternalError, detail)
+        })?;
+        decode(&arriving.read(request, state).await?).map(Self)
     }
 }
 

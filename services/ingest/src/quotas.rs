@@ -50,23 +50,31 @@ impl From<Exceeded> for Refusal {
     }
 }
 
-/// Tenants' limits, as of the last look.
+/// Tenants and their limits, as of the last look.
 #[derive(Debug, Default)]
-pub(crate) struct Limits(Mutex<HashMap<Tenant, (Instant, Quotas)>>);
+pub(crate) struct Limits(Mutex<HashMap<Tenant, Known>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    at: Instant,
+    quotas: Quotas,
+    /// It has a record.
+    is_there: bool,
+}
 
 impl Limits {
-    fn known(&self, tenant: &Tenant, now: Instant) -> Option<Quotas> {
+    fn known(&self, tenant: &Tenant, now: Instant) -> Option<Known> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, quotas) = known.get(tenant)?;
-        (now.saturating_duration_since(*at) < AGE_MAX).then_some(*quotas)
+        let known = known.get(tenant).copied();
+        known.filter(|known| now.saturating_duration_since(known.at) < AGE_MAX)
     }
 
-    fn keep(&self, tenant: &Tenant, quotas: Quotas, now: Instant) {
+    fn keep(&self, tenant: &Tenant, one: Known) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(tenant.clone(), (now, quotas));
+        known.insert(tenant.clone(), one);
     }
 
     /// A tenant's limits have changed.
@@ -79,20 +87,39 @@ impl Limits {
 impl Ingest {
     /// A tenant's limits, the deployment's where it has none of its own.
     pub(crate) async fn limits_of(&self, tenant: &Tenant) -> Quotas {
-        let now = Instant::now();
-        if let Some(known) = self.limits.known(tenant, now) {
-            return known;
+        if let Some(known) = self.limits.known(tenant, Instant::now()) {
+            return known.quotas;
         }
-        let own = match self.tenant_record(tenant).await {
-            Ok(record) => record.map(|record| record.quotas).unwrap_or_default(),
+        match self.look_up(tenant).await {
+            Ok(known) => known.quotas,
             Err(error) => {
                 tracing::warn!(%tenant, error = error_chain(&error), "the tenant's limits cannot be read");
-                return self.config.quotas;
+                self.config.quotas
             }
+        }
+    }
+
+    /// Whether there is such a tenant. None is ever deleted; one that was not there may be made at any moment.
+    pub(crate) async fn is_tenant(&self, tenant: &Tenant) -> Result<bool, Error> {
+        let known = self.limits.known(tenant, Instant::now());
+        if known.is_some_and(|known| known.is_there) {
+            return Ok(true);
+        }
+        Ok(self.look_up(tenant).await?.is_there)
+    }
+
+    async fn look_up(&self, tenant: &Tenant) -> Result<Known, Error> {
+        let at = Instant::now();
+        let record = self.tenant_record(tenant).await?;
+        let is_there = record.is_some();
+        let own = record.map(|record| record.quotas).unwrap_or_default();
+        let known = Known {
+            at,
+            quotas: own.or(self.config.quotas),
+            is_there,
         };
-        let limits = own.or(self.config.quotas);
-        self.limits.keep(tenant, limits, now);
-        limits
+        self.limits.keep(tenant, known);
+        Ok(known)
     }
 
     /// Takes a request out of a tenant's rate.

@@ -4,10 +4,12 @@ use crate::core::Notifier;
 use crate::error::Error;
 use crate::handing::DISABLED;
 use crate::lines::Caller;
+use crate::records::record_of;
 use photofinish_contract::messages::Receiver;
+use photofinish_jobstore::{CachedRecord, JobStoreError};
 use photofinish_model::Tenant;
 use photofinish_model::webhook::{Former, signing};
-use photofinish_objects::WebhookEndpointRecord;
+use photofinish_objects::{TenantRecord, WebhookEndpointRecord};
 use photofinish_outbound::Url;
 
 /// To whom, and signed with what.
@@ -44,13 +46,31 @@ impl Notifier {
         tenant: &Tenant,
         receiver: &Receiver,
     ) -> Result<Result<Destination, String>, Error> {
+        let (kind, id) = record_of(tenant, receiver);
+        let copy = self.jobstore.cached_system(kind, &id).await;
+        self.destination_through(copy, tenant, receiver).await
+    }
+
+    /// The same through a copy of its record ([`record_of`]) that was asked for already.
+    pub(crate) async fn destination_through(
+        &self,
+        copy: Result<Option<CachedRecord>, JobStoreError>,
+        tenant: &Tenant,
+        receiver: &Receiver,
+    ) -> Result<Result<Destination, String>, Error> {
+        let (kind, id) = record_of(tenant, receiver);
         match receiver {
-            Receiver::Endpoint { id } => match self.endpoint(tenant, id).await? {
-                None => Ok(Err("the webhook endpoint was deleted".to_owned())),
-                Some(endpoint) => self.destination_at(Box::new(endpoint)),
-            },
+            Receiver::Endpoint { .. } => {
+                match self
+                    .through::<WebhookEndpointRecord>(copy, kind, &id)
+                    .await?
+                {
+                    Some(endpoint) if !endpoint.deleted => self.destination_at(Box::new(endpoint)),
+                    Some(_) | None => Ok(Err("the webhook endpoint was deleted".to_owned())),
+                }
+            }
             Receiver::JobUrl { url } => {
-                let Some(record) = self.tenant(tenant).await? else {
+                let Some(record) = self.through::<TenantRecord>(copy, kind, &id).await? else {
                     return Ok(Err("the tenant has no signing secret".to_owned()));
                 };
                 // Its name, not the job's URL, which may be a secret of its own.

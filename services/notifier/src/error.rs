@@ -64,6 +64,14 @@ impl Error {
         }
     }
 
+    /// Whether a client's own queue refused an event.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::Publish(photofinish_broker::PublishError::Refused { .. })
+        )
+    }
+
     /// What becomes of a job event.
     pub(crate) fn disposition(&self, attempt: u32) -> Disposition {
         if self.is_transient() || attempt < TRIES_MAX {

@@ -38,6 +38,7 @@ mod inbound;
 mod lines;
 mod receivers;
 mod records;
+mod remembered;
 mod replays;
 mod sender;
 pub mod sign;

@@ -1,25 +1,23 @@
 //! The lines of this process: what `model::line` decides, kept and counted.
 //!
 //! Guarantee: whoever has a [`Slot`] may make one call, and gives it back by being dropped at the latest. Nobody waits
-//! here for longer than a moment, and nothing is remembered of more than so many receivers. The limits are those of
-//! one process: two notifiers call a receiver twice as often at most.
+//! here for longer than a moment. The limits are those of one process: two notifiers call a receiver twice as often at
+//! most.
 //! Not for: deliveries. What is sent away waits in RabbitMQ.
 
+use crate::remembered::{Known, Share, rests};
 use photofinish_broker::topology::Tier;
 use photofinish_model::Tenant;
 use photofinish_model::breaker::BreakerState;
 use photofinish_model::line::{
-    AT_HAND_MAX, AWAY_MIN, Ctx, Held, Line, LinePolicy, Outcome, Shares, Verdict, Why, crowded,
+    AT_HAND_MAX, AWAY_MIN, Ctx, Held, LinePolicy, Outcome, Shares, Verdict, Why, crowded,
 };
 use photofinish_runtime::Clock;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Receivers that are remembered; idle ones are forgotten above it.
-const LINES_MAX: usize = 10_000;
 /// Who waits at hand looks again so often: a rate frees a call without anybody's doing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -50,33 +48,6 @@ pub(crate) struct Lines {
     shares: Shares,
     clock: Clock,
     known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    lines: HashMap<String, Entry>,
-    by_tenant: HashMap<Tenant, OfTenant>,
-    doubtful: u16,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    line: Line,
-    /// Somebody's slot is free.
-    freed: Arc<Notify>,
-}
-
-/// What a tenant holds, and how much of it on doubtful lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct OfTenant {
-    all: u16,
-    doubtful: u16,
-}
-
-/// One share of a tenant's and, if its line was doubtful, of those.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    doubtful: bool,
 }
 
 enum Asked {
@@ -186,7 +157,7 @@ impl Lines {
         let (now, jitter) = (self.clock.ticks(), self.clock.jitter());
         let mut known = self.lock();
         if let Some(share) = at_hand {
-            known.entry(caller.line).line.leave();
+            known.entry(caller.line, caller.tenant).line.leave();
             known.release(caller.tenant, share);
         }
         known.make_room(caller.line, now);
@@ -197,7 +168,7 @@ impl Lines {
             doubtful_of_tenant: tenant.doubtful,
             doubtful: known.doubtful,
         };
-        let entry = known.entry(caller.line);
+        let entry = known.entry(caller.line, caller.tenant);
         let (well, before) = (entry.line.is_well(), entry.line.breaker());
         let verdict = if self.shares.has_room(held, well) {
             let ctx = self.ctx(now, caller.calls_per_s, jitter);
@@ -223,7 +194,10 @@ impl Lines {
                 Asked::AtHand(share, freed)
             }
             Verdict::Away { wait, why } => {
-                let wait = in_whole_tiers(wait);
+                let wait = match why {
+                    Why::Resting => in_one_tier(wait),
+                    Why::Busy | Why::Crowded => in_whole_tiers(wait),
+                };
                 Asked::Away(Away { wait, why })
             }
         }
@@ -231,7 +205,7 @@ impl Lines {
 
     fn leave(&self, caller: Caller<'_>, share: Share) {
         let mut known = self.lock();
-        known.entry(caller.line).line.leave();
+        known.entry(caller.line, caller.tenant).line.leave();
         known.release(caller.tenant, share);
     }
 
@@ -239,7 +213,7 @@ impl Lines {
         let (now, jitter) = (self.clock.ticks(), self.clock.jitter());
         let mut known = self.lock();
         known.release(&slot.tenant, slot.share);
-        let entry = known.entry(&slot.line);
+        let entry = known.entry(&slot.line, &slot.tenant);
         let before = entry.line.breaker();
         let ctx = self.ctx(now, None, jitter);
         entry.line.over(slot.epoch, outcome, took, &ctx);
@@ -263,49 +237,11 @@ impl Lines {
     }
 }
 
-impl Known {
-    fn entry(&mut self, line: &str) -> &mut Entry {
-        if !self.lines.contains_key(line) {
-            self.lines.insert(line.to_owned(), Entry::default());
-        }
-        self.lines.entry(line.to_owned()).or_default()
-    }
-
-    /// Forgets lines when there are too many: those that nobody would miss, else all that nobody holds.
-    fn make_room(&mut self, line: &str, now: Duration) {
-        if self.lines.len() < LINES_MAX || self.lines.contains_key(line) {
-            return;
-        }
-        self.lines
-            .retain(|_, entry| !entry.line.is_forgettable(now));
-        if self.lines.len() >= LINES_MAX {
-            self.lines.retain(|_, entry| {
-                let kept = !entry.line.is_quiet();
-                if !kept && rests(entry.line.breaker()) {
-                    metrics::gauge!("photofinish_notifier_receivers_resting").decrement(1);
-                }
-                kept
-            });
-        }
-    }
-
-    fn hold(&mut self, tenant: &Tenant, share: Share) {
-        let held = self.by_tenant.entry(tenant.clone()).or_default();
-        held.all += 1;
-        held.doubtful += u16::from(share.doubtful);
-        self.doubtful += u16::from(share.doubtful);
-    }
-
-    fn release(&mut self, tenant: &Tenant, share: Share) {
-        self.doubtful = self.doubtful.saturating_sub(u16::from(share.doubtful));
-        if let Some(held) = self.by_tenant.get_mut(tenant) {
-            held.all = held.all.saturating_sub(1);
-            held.doubtful = held.doubtful.saturating_sub(u16::from(share.doubtful));
-            if held.all == 0 {
-                self.by_tenant.remove(tenant);
-            }
-        }
-    }
+/// A wait of one hop, for what nobody computed to the second: the shortest tier that is half of it at least. Each hop
+/// is a message more, and for a receiver that hangs there are many of them.
+fn in_one_tier(wait: Duration) -> Duration {
+    let tier = Tier::ALL.into_iter().find(|tier| tier.wait * 2 >= wait);
+    tier.map_or(wait, |tier| tier.wait)
 }
 
 /// A wait of few hops: a multiple of the longest tier that is not longer.
@@ -313,13 +249,6 @@ fn in_whole_tiers(wait: Duration) -> Duration {
     let tier = Tier::within(wait).map_or(AWAY_MIN, |tier| tier.wait);
     let times = wait.as_millis().div_ceil(tier.as_millis().max(1));
     tier.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
-}
-
-fn rests(state: BreakerState) -> bool {
-    match state {
-        BreakerState::Closed { .. } => false,
-        BreakerState::Open { .. } | BreakerState::HalfOpen { .. } => true,
-    }
 }
 
 fn sent_away(why: Why) {
@@ -433,7 +362,7 @@ mod tests {
         let mend = |line: &str| {
             let now = lines.ctx(SECOND, None, 0.5);
             let mut known = lines.lock();
-            let line = &mut known.entry(line).line;
+            let line = &mut known.entry(line, &a).line;
             line.over(0, Outcome::Answered, SECOND, &now);
         };
         for line in ["a1", "a2", "a3"] {
@@ -452,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_left_alone_waits_for_one_hop() {
+        for (wait_ms, whole_s) in [
+            (1000, 1),
+            (2000, 1),
+            (3750, 5),
+            (10_000, 5),
+            (11_000, 30),
+            (50_000, 30),
+            (61_000, 120),
+            (600_000, 600),
+        ] {
+            let whole = in_one_tier(Duration::from_millis(wait_ms));
+            assert_eq!(whole.as_secs(), whole_s, "{wait_ms}");
+        }
+    }
+
+    #[test]
     fn waits_take_few_hops() {
         for (wait_ms, whole_s) in [
             (1000, 1),
@@ -466,34 +412,5 @@ mod tests {
             let whole = in_whole_tiers(Duration::from_millis(wait_ms));
             assert_eq!(whole.as_secs(), whole_s, "{wait_ms}");
         }
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_limit() {
-        let (clock, acme) = (clock(), "acme".parse().unwrap());
-        let lines = lines(&clock, WIDE);
-        let Asked::Granted(share, epoch) = lines.ask(caller("held", &acme), None) else {
-            panic!("no slot")
-        };
-        for number in 0..=LINES_MAX {
-            let name = number.to_string();
-            let caller = caller(&name, &acme);
-            let mut known = lines.lock();
-            known.make_room(caller.line, clock.ticks());
-            known.entry(caller.line);
-        }
-        let known = lines.lock();
-        assert!(known.lines.len() <= LINES_MAX);
-        assert_eq!(known.lines["held"].line.under_way(), 1);
-        drop(known);
-        drop(Slot {
-            lines: lines.clone(),
-            line: "held".to_owned(),
-            tenant: acme,
-            share,
-            epoch,
-            went: None,
-        });
-        assert!(lines.lock().lines["held"].line.is_quiet());
     }
 }

@@ -32,18 +32,19 @@ impl From<Receiver> for Addressee {
 }
 
 impl Notifier {
-    /// The job's own receivers, as its plan froze them, and the tenant's endpoints that want the type.
+    /// The job's own receivers, as its plan froze them, and of the tenant's endpoints those that want the type.
     pub(crate) async fn receivers(
         &self,
         event: &JobEvent,
         job: &JobSnapshot,
+        endpoints: Vec<WebhookEndpointRecord>,
     ) -> Result<Told, Error> {
         let mut told = Told::default();
         if wants(&[], event.event) {
             let own = self.own_receivers(event, job).await?;
             told.receivers.extend(own.into_iter().map(Addressee::from));
         }
-        for endpoint in self.endpoints(&event.tenant).await? {
+        for endpoint in endpoints {
             if endpoint.deleted || !wants(&endpoint.event_types, event.event) {
                 continue;
             }

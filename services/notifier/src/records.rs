@@ -5,27 +5,31 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
-use photofinish_contract::messages::EndpointEvent;
+use photofinish_contract::messages::{EndpointEvent, Receiver};
+use photofinish_jobstore::{CachedRecord, JobStoreError};
 use photofinish_model::Tenant;
 use photofinish_model::webhook::{Disabling, Failing, Standing, disabling, owed};
 use photofinish_objects::{Disabled, TenantRecord, WebhookEndpointRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// The kind of copy that holds all endpoints of a tenant, as a JSON array of [`WebhookEndpointRecord`].
 pub(crate) const ENDPOINTS_OF_TENANT: &str = "webhook_endpoints";
 /// Times that a record is read again and changed when somebody else changed it meanwhile.
 const CHANGE_TRIES_MAX: u32 = 5;
 
-impl Notifier {
-    /// A tenant.
-    pub(crate) async fn tenant(&self, tenant: &Tenant) -> Result<Option<TenantRecord>, Error> {
-        let (kind, id) = (TenantRecord::KIND, tenant.as_str());
-        self.jobstore
-            .system_through_copy(kind, id, async || {
-                Ok::<_, Error>(self.objects.system_get(kind, id).await?)
-            })
-            .await
+/// Kind and id of the record that says where a webhook goes: the endpoint's, or the tenant's, which has the secret.
+pub(crate) fn record_of(tenant: &Tenant, receiver: &Receiver) -> (&'static str, String) {
+    match receiver {
+        Receiver::Endpoint { id } => {
+            let id = WebhookEndpointRecord::record_id(tenant, id);
+            (WebhookEndpointRecord::KIND, id)
+        }
+        Receiver::JobUrl { .. } => (TenantRecord::KIND, tenant.as_str().to_owned()),
     }
+}
 
+impl Notifier {
     /// A webhook endpoint; nothing when it was deleted.
     pub(crate) async fn endpoint(
         &self,
@@ -36,13 +40,20 @@ impl Notifier {
             WebhookEndpointRecord::KIND,
             WebhookEndpointRecord::record_id(tenant, id),
         );
-        let record: Option<WebhookEndpointRecord> = self
-            .jobstore
-            .system_through_copy(kind, &id, async || {
-                Ok::<_, Error>(self.objects.system_get(kind, &id).await?)
-            })
-            .await?;
+        let copy = self.jobstore.cached_system(kind, &id).await;
+        let record: Option<WebhookEndpointRecord> = self.through(copy, kind, &id).await?;
         Ok(record.filter(|record| !record.deleted))
+    }
+
+    /// A record through a copy that was asked for already.
+    pub(crate) async fn through<T: Serialize + DeserializeOwned>(
+        &self,
+        copy: Result<Option<CachedRecord>, JobStoreError>,
+        kind: &str,
+        id: &str,
+    ) -> Result<Option<T>, Error> {
+        let read = async || Ok::<_, Error>(self.objects.system_get(kind, id).await?);
+        self.jobstore.system_through(copy, kind, id, read).await
     }
 
     /// All webhook endpoints of a tenant that were not deleted, those disabled too.
@@ -50,10 +61,20 @@ impl Notifier {
         &self,
         tenant: &Tenant,
     ) -> Result<Vec<WebhookEndpointRecord>, Error> {
-        let id = tenant.as_str();
-        let records = self
-            .jobstore
-            .system_through_copy(ENDPOINTS_OF_TENANT, id, async || self.list(tenant).await);
+        let (kind, id) = (ENDPOINTS_OF_TENANT, tenant.as_str());
+        let copy = self.jobstore.cached_system(kind, id).await;
+        self.endpoints_through(copy, tenant).await
+    }
+
+    /// The same through a copy that was asked for already.
+    pub(crate) async fn endpoints_through(
+        &self,
+        copy: Result<Option<CachedRecord>, JobStoreError>,
+        tenant: &Tenant,
+    ) -> Result<Vec<WebhookEndpointRecord>, Error> {
+        let (kind, id) = (ENDPOINTS_OF_TENANT, tenant.as_str());
+        let read = async || self.list(tenant).await;
+        let records = self.jobstore.system_through(copy, kind, id, read);
         Ok(records.await?.unwrap_or_default())
     }
 

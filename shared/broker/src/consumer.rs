@@ -6,6 +6,7 @@
 //! stream that ends without our asking is a fault, and the session is built again. At the end the loop takes no
 //! more, waits for the handlers in hand and settles them.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -20,12 +21,13 @@ use tracing::Instrument as _;
 use tracing::field::Empty;
 use uuid::Uuid;
 
+use crate::acks::{Acks, Settled};
 use crate::connection::{CLOSE_TIMEOUT, Link, Plan, chain, dead, while_alive};
 use crate::error::TopologyError;
 use crate::incoming::Incoming;
 use crate::names::WorkQueue;
 use crate::settings::{REBUILD_MAX, REBUILD_MIN};
-use crate::settle::{Disposition, Settler, guard};
+use crate::settle::{Disposition, Received, Settler, guard};
 use crate::telemetry;
 
 /// The handle of a consume loop. Dropping it changes nothing; the loop runs until shutdown.
@@ -139,19 +141,26 @@ where
         };
         let opened = while_alive(connection, self.open(connection, again)).await;
         let (channel, consumer, tag) = opened.unwrap_or_else(silent)?;
+        let acks = Acks::new(self.queue, self.concurrency);
+        let mut writing = pin!(acks.write_all());
         let end = tokio::select! {
-            end = self.take(connection, consumer, permits) => end,
+            end = self.take(connection, consumer, permits, &acks) => end,
             () = dead(&channel) => End::Lost,
+            () = &mut writing => End::Lost,
         };
         if end != End::Lost {
             let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
             // Too late when the channel is gone: then there is nothing to cancel.
             let _cancelled = tokio::time::timeout(CLOSE_TIMEOUT, cancel).await;
             // The acknowledgements of what is in hand need this channel.
-            wait_for_all(permits, self.concurrency, self.tasks.shutdown()).await;
+            tokio::select! {
+                () = wait_for_all(permits, self.concurrency, self.tasks.shutdown()) => {}
+                () = writing => {}
+            }
             let close = channel.close(200, "OK".into());
             let _closed = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
         }
+        acks.close();
         Ok(end)
     }
 
@@ -190,6 +199,7 @@ where
         connection: &Arc<Connection>,
         mut consumer: Consumer,
         permits: &Arc<Semaphore>,
+        acks: &Arc<Acks>,
     ) -> End {
         let shutdown = self.tasks.shutdown().clone();
         loop {
@@ -204,7 +214,7 @@ where
                 () = becomes(&mut self.paused, true) => return End::Paused,
                 () = self.link.lost(connection) => return End::Lost,
                 next = next => match next {
-                    Some((permit, Ok(delivery))) => self.hand(delivery, permit),
+                    Some((permit, Ok(delivery))) => self.hand(delivery, permit, acks),
                     Some((_permit, Err(error))) => {
                         tracing::warn!(queue = %self.queue, %error, "the consumer failed");
                         return End::Lost;
@@ -219,19 +229,30 @@ where
     }
 
     /// Gives one message to a task of its own.
-    fn hand(&self, mut delivery: Delivery, permit: OwnedSemaphorePermit) {
+    fn hand(&self, mut delivery: Delivery, permit: OwnedSemaphorePermit, acks: &Arc<Acks>) {
         let (queue, settler, handler) = (self.queue, self.settler.clone(), self.handler.clone());
         let incoming = Incoming::read(&mut delivery, Some(queue), settler.publisher.user());
         let span = process_span(queue, &incoming);
+        let (acks, acker, tag) = (acks.clone(), delivery.acker, delivery.delivery_tag);
+        acks.open(tag);
         let handling = async move {
-            let _permit = permit;
-            if let Some(incoming) = settler.receive(incoming, &delivery.acker).await {
-                let copy = incoming.clone();
-                let handling = async move { handler(copy).await };
-                let disposition = guard(queue, incoming.attempt, handling).await;
-                settler
-                    .settle(&incoming, &delivery.acker, disposition)
-                    .await;
+            let settled = match settler.receive(incoming, &acker).await {
+                Received::Handle(incoming) => {
+                    let copy = incoming.clone();
+                    // Whatever takes a future by value moves all of it, and keeps it twice: this one may be large.
+                    let handling = Box::pin(async move { handler(copy).await });
+                    let disposition = guard(queue, incoming.attempt, handling).await;
+                    settler.settle(&incoming, &acker, disposition).await
+                }
+                Received::Settled(settled) => settled,
+            };
+            if let Some(label) = settled {
+                let settled = Settled {
+                    acker,
+                    label,
+                    permit,
+                };
+                acks.settled(tag, settled);
             }
         };
         // The loop itself waits for its permits, and the tracker for the task.

@@ -56,6 +56,13 @@ pub enum PublishError {
         /// The setting `publish_timeout_s`.
         timeout_ms: u64,
     },
+    /// A client's own queue refused it: it is full, or has no leader at the moment. Whether it is
+    /// published once more, the author of the message decides; nobody else shall wait for it.
+    #[error("publish to {target}: a queue of a client's takes nothing more")]
+    Refused {
+        /// Where to.
+        target: &'static str,
+    },
     /// The broker returned it: the queue or binding is missing.
     #[error("publish to {target}: returned as unroutable")]
     Unroutable {
@@ -96,6 +103,7 @@ impl PublishError {
     pub(crate) const fn label(&self) -> &'static str {
         match self {
             Self::Timeout { .. } => "timeout",
+            Self::Refused { .. } => "refused",
             Self::Unroutable { .. } => "returned",
             Self::TooLarge { .. } => "too_large",
             Self::Invalid { .. } => "invalid",
@@ -104,11 +112,14 @@ impl PublishError {
         }
     }
 
-    /// Whether the same message may succeed later.
+    /// Whether the same message may succeed later; one that a client's queue refused, only if its author says so.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Unroutable { .. } | Self::Closed { .. } => true,
-            Self::TooLarge { .. } | Self::Invalid { .. } | Self::ReservedReply => false,
+            Self::Refused { .. }
+            | Self::TooLarge { .. }
+            | Self::Invalid { .. }
+            | Self::ReservedReply => false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::connection::{Link, while_alive};
 use crate::consumer::process_span;
 use crate::error::GetError;
 use crate::incoming::Incoming;
-use crate::settle::{Disposition, Settler};
+use crate::settle::{Disposition, Received, Settler};
 
 /// A message in hand.
 #[derive(Debug)]
@@ -50,10 +50,11 @@ impl Held {
         let Some(acker) = self.acker.clone() else {
             return false;
         };
-        let settled = self
-            .settler
-            .settle(&self.incoming, &acker, disposition)
-            .await;
+        let settling = self.settler.settle(&self.incoming, &acker, disposition);
+        let settled = match settling.await {
+            Some(label) => self.settler.ack(&acker, label).await,
+            None => false,
+        };
         self.acker = None;
         settled
     }
@@ -106,15 +107,21 @@ impl Getter {
             let delivery = &mut message.delivery;
             let incoming = Incoming::read(delivery, Some(queue), settler.publisher.user());
             let acker = delivery.acker.clone();
-            if let Some(incoming) = settler.receive(incoming, &acker).await {
-                let tasks = self.tasks.clone();
-                return Ok(Some(Held {
-                    incoming,
-                    acker: Some(acker),
-                    settler,
-                    tasks,
-                    left,
-                }));
+            match settler.receive(incoming, &acker).await {
+                Received::Handle(incoming) => {
+                    let tasks = self.tasks.clone();
+                    return Ok(Some(Held {
+                        incoming,
+                        acker: Some(acker),
+                        settler,
+                        tasks,
+                        left,
+                    }));
+                }
+                Received::Settled(Some(label)) => {
+                    let _acknowledged = settler.ack(&acker, label).await;
+                }
+                Received::Settled(None) => {}
             }
         }
     }

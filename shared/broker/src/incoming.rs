@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::error::Undecodable;
 use crate::headers;
 use crate::names::{Family, WorkQueue};
+use crate::topology::DELIVERY_LIMIT;
 
 /// Which publish of a message this is; see the turn register of the job store. A higher `turn` is newer; of two
 /// with the same `turn` the one that was received first counts, the other id is a copy to drop.
@@ -119,7 +120,6 @@ impl Incoming {
         // What we published again names whoever submitted it, or nobody: it was not we who submitted it.
         let again = ours && headers.contains_key(headers::FIRST_KEY);
         let submitter = named.or_else(|| user_id.clone().filter(|_| !again));
-        let count = |name| headers::number(raw, name).unwrap_or(0);
         let turn = headers::number(&headers, headers::TURN)
             .zip(headers::uuid(&headers, headers::TURN_ID))
             .map(|(turn, turn_id)| Turn { turn, turn_id });
@@ -140,7 +140,7 @@ impl Incoming {
             exchange: first(headers::FIRST_EXCHANGE, &delivery.exchange),
             routing_key: first(headers::FIRST_KEY, &delivery.routing_key),
             redelivered: delivery.redelivered,
-            delivery_count: narrow(count("x-delivery-count").max(count("x-acquired-count"))),
+            delivery_count: narrow(deliveries(raw)),
             attempt: narrow(headers::number(&headers, headers::ATTEMPT).unwrap_or(0)),
             turn,
             traceparent: headers::text(&headers, headers::TRACEPARENT),
@@ -202,6 +202,19 @@ fn as_a_stranger_sent_it(raw: &FieldTable) -> FieldTable {
 
 fn is_trace(name: &str) -> bool {
     name == headers::TRACEPARENT || name == headers::TRACESTATE
+}
+
+/// How often this queue has delivered it before. Since RabbitMQ 4.3 one that was given up brings the count of the queue
+/// that it died in.
+fn deliveries(raw: &FieldTable) -> u64 {
+    let count = |name| headers::number(raw, name).unwrap_or(0);
+    let counted = count("x-delivery-count").max(count("x-acquired-count"));
+    match first_death(raw) {
+        (Some(reason), _) if reason == "delivery_limit" => {
+            counted.saturating_sub(DELIVERY_LIMIT.unsigned_abs() + 1)
+        }
+        (Some(_) | None, _) => counted,
+    }
 }
 
 fn narrow(number: u64) -> u32 {

@@ -11,6 +11,7 @@
 //! Not for: what the messages mean (`contract`), whether a turn is a copy (`jobstore` keeps the register), or when
 //! to try again (the handler's policy).
 
+mod acks;
 mod broker;
 mod connection;
 mod consumer;

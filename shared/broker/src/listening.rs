@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use lapin::options::QueueBindOptions;
+use lapin::options::{BasicAckOptions, QueueBindOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use photofinish_runtime::{Shutdown, backoff, clock};
@@ -150,7 +150,7 @@ where
                 }
                 Some(Some(Ok(delivery))) => {
                     // Whether it worked is of no account: a copy does no harm, and the loop sees the channel's end.
-                    let _acknowledged = written(&delivery.acker).await;
+                    let _acknowledged = written(&delivery.acker, BasicAckOptions::default()).await;
                     telemetry::consumed(WHAT, "ack");
                     let body = delivery.data;
                     self.tell(Heard::Event { body }).await;

@@ -5,9 +5,11 @@
 //!
 //! Guarantee: a tenant's user may publish to `photofinish.jobs`, bind its own keys of the events, and make and
 //! read queues whose names begin with `{tenant}.` (or that RabbitMQ names); nothing else of the virtual host. No user
-//! that is not a plain one is ever changed: an administrator may bear a tenant's name.
+//! that was not made here is ever changed or deleted: somebody else's may bear a tenant's name. One of ours has no tags and
+//! exactly the grants.
 //! Not for: topology, which is declared over AMQP.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +27,9 @@ use crate::topology::{EVENTS, JOBS};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Name of RabbitMQ's default way to hash a password.
 const HASHING: &str = "rabbit_password_hashing_sha256";
+
+/// What a tenant's user may have open at once, as RabbitMQ names it; an operator's own limits are left as they are.
+const LIMITS: [(&str, u32); 2] = [("max-connections", 500), ("max-channels", 5000)];
 
 /// What an AMQP user may do with the keys of a topic exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +121,8 @@ pub fn definitions(
         })
         .collect();
     json!({
-        "users": [{"name": user, "password_hash": STANDARD.encode(hash), "hashing_algorithm": HASHING, "tags": []}],
+        "users": [{"name": user, "password_hash": STANDARD.encode(hash), "hashing_algorithm": HASHING, "tags": [],
+            "limits": LIMITS.iter().copied().collect::<HashMap<_, _>>()}],
         "permissions": [{"user": user, "vhost": vhost, "configure": grants.configure, "write": grants.write,
             "read": grants.read}],
         "topic_permissions": topics,
@@ -152,9 +158,9 @@ pub enum ManagementError {
         /// Its HTTP status.
         status: u16,
     },
-    /// There is a user of this name with rights of its own.
-    #[error("the AMQP user {0:?} is an operator's, no tenant's")]
-    NotATenant(String),
+    /// There is a user of this name that was not made here.
+    #[error("the AMQP user {0:?} was not made by Photofinish")]
+    NotOurs(String),
 }
 
 /// What the broker says of itself.
@@ -231,11 +237,20 @@ impl Management {
         password: &str,
         grants: &Grants,
     ) -> Result<(), ManagementError> {
-        self.refuse_operators(name).await?;
+        let there = self.ours(name, grants).await?;
         let doing = "make an AMQP user";
         let body = json!({"password": password, "tags": ""});
         self.call(doing, Method::PUT, &["users", name], Some(body))
             .await?;
+        let has = |limit: &str| {
+            let there = there.as_ref();
+            there.is_some_and(|user| user["limits"][limit].is_u64())
+        };
+        for (limit, value) in LIMITS.into_iter().filter(|(limit, _)| !has(limit)) {
+            let path = ["user-limits", name, limit];
+            let body = json!({"value": value});
+            self.call(doing, Method::PUT, &path, Some(body)).await?;
+        }
         // Keys first: where no rule about them is there, every key is allowed.
         let vhost = self.vhost.as_str();
         for topic in &grants.topics {
@@ -252,9 +267,9 @@ impl Management {
     }
 
     /// Deletes a tenant's AMQP user; its connections are closed. Again is harmless.
-    pub async fn delete_user(&self, name: &str) -> Result<(), ManagementError> {
+    pub async fn delete_user(&self, name: &str, grants: &Grants) -> Result<(), ManagementError> {
         let doing = "delete an AMQP user";
-        self.refuse_operators(name).await?;
+        self.ours(name, grants).await?;
         match self
             .call(doing, Method::DELETE, &["users", name], None)
             .await
@@ -264,23 +279,28 @@ impl Management {
         }
     }
 
-    /// A user with tags, and our own, is no tenant's, whatever its name.
-    async fn refuse_operators(&self, name: &str) -> Result<(), ManagementError> {
+    /// A tenant's user as it is; nothing when there is none. One that was not made here, and our own, is no tenant's,
+    /// whatever its name.
+    async fn ours(&self, name: &str, grants: &Grants) -> Result<Option<Value>, ManagementError> {
         let doing = "look for an AMQP user";
-        let there = match self.call(doing, Method::GET, &["users", name], None).await {
-            Err(ManagementError::Refused { status: 404, .. }) => Value::Null,
+        let user = match self.call(doing, Method::GET, &["users", name], None).await {
+            Err(ManagementError::Refused { status: 404, .. }) => return Ok(None),
             outcome => outcome?,
         };
-        // A text up to 3.8, a list since.
-        let tagged = match &there["tags"] {
-            Value::String(tags) => !tags.is_empty(),
-            Value::Array(tags) => !tags.is_empty(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
-        };
-        if tagged || name == self.own {
-            return Err(ManagementError::NotATenant(name.to_owned()));
+        if name != self.own && !is_tagged(&user) && self.has_grants(name, grants).await? {
+            return Ok(Some(user));
         }
-        Ok(())
+        Err(ManagementError::NotOurs(name.to_owned()))
+    }
+
+    /// Whether a user may do exactly that, and nothing in any other virtual host.
+    async fn has_grants(&self, name: &str, grants: &Grants) -> Result<bool, ManagementError> {
+        let doing = "look what an AMQP user may do";
+        let path = ["users", name, "permissions"];
+        let found = self.call(doing, Method::GET, &path, None).await?;
+        let wanted = json!({"user": name, "vhost": self.vhost, "configure": grants.configure,
+            "write": grants.write, "read": grants.read});
+        Ok(found == json!([wanted]))
     }
 
     /// Asks the broker how it stands.
@@ -344,6 +364,15 @@ impl Management {
             return Ok(Value::Null);
         }
         answer.json().await.map_err(failed)
+    }
+}
+
+/// Whether a user has tags: a text up to 3.8, a list since.
+fn is_tagged(user: &Value) -> bool {
+    match &user["tags"] {
+        Value::String(tags) => !tags.is_empty(),
+        Value::Array(tags) => !tags.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     }
 }
 

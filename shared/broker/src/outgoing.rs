@@ -241,6 +241,13 @@ pub(crate) struct Address {
     pub(crate) target: &'static str,
 }
 
+impl Address {
+    /// Whether the queues behind it are clients': what need not arrive.
+    pub(crate) const fn is_of_clients(&self) -> bool {
+        !self.mandatory
+    }
+}
+
 /// A message ready for the wire: sent again as it is when its confirm was lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Parcel {

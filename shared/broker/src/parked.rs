@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lapin::Channel;
 use lapin::message::BasicGetMessage;
-use lapin::options::BasicGetOptions;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -199,7 +199,7 @@ impl Broker {
                 if message.id == id {
                     let (outcome, done) = act(incoming, message, &publisher).await?;
                     // An acknowledgement that is lost leaves the message where it was: it can be done again.
-                    if done && !written(&raw).await {
+                    if done && !written(&raw, BasicAckOptions::default()).await {
                         let queue = place.queue();
                         return Err(ParkedError::Get(GetError::Away { queue }));
                     }

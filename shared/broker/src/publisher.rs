@@ -2,9 +2,9 @@
 //!
 //! Nouns: a [`Publisher`] is the handle; the *driver* owns the publish channel and the in-flight window.
 //!
-//! Guarantee: `Ok` means that the broker has taken the message (and, where it must arrive, that a queue has it). An
-//! error means that it may or may not be there. What was unconfirmed when its channel died is sent again with the
-//! same id on the next one, so duplicates are normal.
+//! Guarantee: `Ok` means that the broker has taken the message and, where it must arrive, that a queue has it. An error
+//! means that it may or may not be there. What was unconfirmed when its channel died is sent again with the same id on
+//! the next one, so duplicates are normal. A queue of a client's that refuses holds nobody up: its author is told at once.
 //! Not for: deciding what happens to a failed message; the caller has the error.
 
 use std::sync::Arc;
@@ -106,6 +106,9 @@ impl Publisher {
                 }
                 Some(Fate::Nacked) => {
                     telemetry::unconfirmed(target, "nacked");
+                    if parcel.address.is_of_clients() {
+                        return Err(PublishError::Refused { target });
+                    }
                     let wait = backoff::delay(nacks, NACK_WAIT_MIN, NACK_WAIT_MAX, clock::jitter());
                     nacks += 1;
                     tokio::time::sleep_until(deadline.min(Instant::now() + wait)).await;

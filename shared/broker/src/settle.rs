@@ -84,6 +84,19 @@ pub(crate) enum Arrival {
     Handle(Duration),
 }
 
+/// What the loop did with a message before a handler saw it.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are for the handler, and a box would be one more allocation for each"
+)]
+pub(crate) enum Received {
+    /// It is for the handler.
+    Handle(Incoming),
+    /// It is none of the handler's business: see [`Settler::settle`].
+    Settled(Option<&'static str>),
+}
+
 /// Settles the messages of one queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Settler {
@@ -105,31 +118,25 @@ impl Settler {
     }
 
     /// Forwards or parks what is not for a handler; gives back what is.
-    pub(crate) async fn receive(&self, incoming: Incoming, acker: &Acker) -> Option<Incoming> {
-        match Self::arrival(&incoming) {
+    pub(crate) async fn receive(&self, incoming: Incoming, acker: &Acker) -> Received {
+        let (again, label) = match Self::arrival(&incoming) {
             Arrival::Handle(wait) => {
                 self.note_wait(&incoming);
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
                 }
-                Some(incoming)
+                return Received::Handle(incoming);
             }
-            Arrival::Forward => {
-                self.replace(&incoming, acker, Again::Forward, "forward")
-                    .await;
-                None
-            }
+            Arrival::Forward => (Again::Forward, "forward"),
             Arrival::Park => {
                 let count = incoming.delivery_count;
                 let reason = format!("delivered {count} times without an acknowledgement");
-                let again = Again::Park {
-                    code: "delivered_too_often".to_owned(),
-                    reason,
-                };
-                self.replace(&incoming, acker, again, "dead_letter").await;
-                None
+                let code = "delivered_too_often".to_owned();
+                (Again::Park { code, reason }, "dead_letter")
             }
-        }
+        };
+        let replaced = Box::pin(self.replace(&incoming, acker, again)).await;
+        Received::Settled(replaced.then_some(label))
     }
 
     /// How long it lay in its queue, by the clocks of two machines: for numbers alone.
@@ -143,16 +150,17 @@ impl Settler {
         telemetry::waited(label(self.queue), wait);
     }
 
-    /// Carries a handler's disposition out. False: not acknowledged, so the message will come again.
+    /// Carries a handler's disposition out. Nothing: the message is not ours any more, and will come again. Else it is to
+    /// be acknowledged, and this is the word for how it was settled.
     pub(crate) async fn settle(
         &self,
         incoming: &Incoming,
         acker: &Acker,
         disposition: Disposition,
-    ) -> bool {
+    ) -> Option<&'static str> {
         let label = disposition.label();
         let again = match disposition {
-            Disposition::Ack => return self.ack(acker, label).await,
+            Disposition::Ack => return Some(label),
             Disposition::RetryLater(wait) => Again::Retry {
                 wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             },
@@ -170,18 +178,15 @@ impl Settler {
                 }
             }
         };
-        self.replace(incoming, acker, again, label).await
+        // Apart, since most messages have no successor and need not carry the room for publishing one.
+        let replaced = Box::pin(self.replace(incoming, acker, again)).await;
+        replaced.then_some(label)
     }
 
-    async fn replace(
-        &self,
-        incoming: &Incoming,
-        acker: &Acker,
-        again: Again,
-        label: &'static str,
-    ) -> bool {
+    /// Publishes its successor; false: it is not ours any more.
+    async fn replace(&self, incoming: &Incoming, acker: &Acker, again: Again) -> bool {
         let parcel = Parcel::again(incoming, self.queue, self.publisher.user(), again);
-        self.publish_for(acker, parcel).await && self.ack(acker, label).await
+        self.publish_for(acker, parcel).await
     }
 
     /// Publishes for as long as the message is ours to acknowledge.
@@ -209,9 +214,10 @@ impl Settler {
         }
     }
 
-    async fn ack(&self, acker: &Acker, label: &'static str) -> bool {
+    /// Acknowledges one message; false: it will come again.
+    pub(crate) async fn ack(&self, acker: &Acker, label: &'static str) -> bool {
         let family = self.queue.family().as_str();
-        let acknowledged = written(acker).await;
+        let acknowledged = written(acker, BasicAckOptions::default()).await;
         if acknowledged {
             telemetry::consumed(family, label);
         } else {
@@ -224,8 +230,8 @@ impl Settler {
 
 /// Whether the acknowledgement went out. One that was under way when its channel died may never be answered, and it
 /// must not keep its permit; `Ok(false)` says that the broker never hears of it.
-pub(crate) async fn written(acker: &Acker) -> bool {
-    let mut ack = pin!(acker.ack(BasicAckOptions::default()));
+pub(crate) async fn written(acker: &Acker, options: BasicAckOptions) -> bool {
+    let mut ack = pin!(acker.ack(options));
     let began = Instant::now();
     while began.elapsed() < ACK_TIMEOUT {
         match tokio::time::timeout(LOOK_EVERY, &mut ack).await {

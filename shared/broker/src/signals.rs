@@ -7,7 +7,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use photofinish_runtime::{Shutdown, backoff, clock};
@@ -145,7 +147,7 @@ where
                 return;
             };
             // Whether it worked is of no account: a copy does no harm, and the loop sees the channel's end.
-            let _acknowledged = written(&delivery.acker).await;
+            let _acknowledged = written(&delivery.acker, BasicAckOptions::default()).await;
             let incoming = Incoming::read(&mut delivery, None, &self.user);
             telemetry::consumed(WHAT, "ack");
             let handling = async { (self.handler)(incoming).await };

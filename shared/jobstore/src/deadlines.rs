@@ -4,7 +4,7 @@ use crate::keys::Key;
 use crate::store::millis;
 use crate::{JobStore, JobStoreError};
 use jiff::Timestamp;
-use photofinish_model::{JobId, Tenant};
+use photofinish_model::{JobId, JobSnapshot, Tenant};
 use redis::Script;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -25,14 +25,23 @@ impl JobStore {
         at: Timestamp,
     ) -> Result<(), JobStoreError> {
         let mut pipe = redis::pipe();
-        let name = member(tenant, job, run);
+        self.add_set_deadline(&mut pipe, &member(tenant, job, run), at);
+        self.pipe("set a deadline", &pipe).await
+    }
+
+    /// Sets the deadline of a snapshot's run, with whatever else is done.
+    pub(crate) fn add_deadline(&self, pipe: &mut redis::Pipeline, run: &JobSnapshot) {
+        let name = member(&run.tenant, &run.job, run.run);
+        self.add_set_deadline(pipe, &name, run.deadline_at);
+    }
+
+    fn add_set_deadline(&self, pipe: &mut redis::Pipeline, name: &str, at: Timestamp) {
         pipe.cmd("ZADD")
             .arg(self.key(Key::Deadlines))
             .arg("LT")
             .arg(at.as_millisecond())
             .arg(name)
             .ignore();
-        self.pipe("set a deadline", &pipe).await
     }
 
     /// Runs whose deadline has passed, at most `limit`; each again after 30 s until it is cleared,
@@ -57,9 +66,20 @@ impl JobStore {
         run: u32,
     ) -> Result<(), JobStoreError> {
         let mut pipe = redis::pipe();
+        self.add_clear_deadline(&mut pipe, job, tenant, run);
+        self.pipe("clear a deadline", &pipe).await
+    }
+
+    /// Clears the deadline of a run, with whatever else is done.
+    pub(crate) fn add_clear_deadline(
+        &self,
+        pipe: &mut redis::Pipeline,
+        job: &JobId,
+        tenant: &Tenant,
+        run: u32,
+    ) {
         pipe.zrem(self.key(Key::Deadlines), member(tenant, job, run))
             .ignore();
-        self.pipe("clear a deadline", &pipe).await
     }
 }
 

@@ -8,7 +8,8 @@
 
 use crate::keys::Key;
 use crate::list::{Member, Page, SCAN_MAX, Scan};
-use crate::{JobStore, JobStoreError};
+use crate::system::read_copy;
+use crate::{CachedRecord, JobStore, JobStoreError};
 use jiff::Timestamp;
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{AnyEvent, Receiver};
@@ -182,21 +183,21 @@ impl JobStore {
     ) -> Result<bool, JobStoreError> {
         let tenant = record.event.tenant();
         let listed = Key::DeliveriesOf(tenant);
-        let mut pipe = redis::pipe();
-        self.enlist(&mut pipe, listed, id, record.created_at);
-        pipe.cmd("ZCARD").arg(self.key(listed));
         let doc = serde_json::to_string(record).map_err(JobStoreError::value("a delivery"))?;
         let log = attempt.map(serde_json::to_string).transpose();
         let log = log.map_err(JobStoreError::value("an attempt"))?;
         let key = Key::Delivery(id);
         let ttl = self.ttl_ms(&key);
-        let keys = [key];
-        let making = self.script("make a delivery", &MAKE, &keys, |call| {
-            call.arg(doc).arg(status_name(status)).arg(ttl);
-            call.arg(log.unwrap_or_default());
-        });
-        let listing = self.pipe::<(u64,)>("list a delivery", &pipe);
-        let ((length,), made) = tokio::try_join!(listing, making)?;
+        let mut pipe = redis::pipe();
+        self.enlist(&mut pipe, listed, id, record.created_at);
+        pipe.cmd("ZCARD").arg(self.key(listed));
+        self.add_script(&mut pipe, &MAKE, &[key])
+            .arg(doc)
+            .arg(status_name(status))
+            .arg(ttl)
+            .arg(log.unwrap_or_default());
+        let (length, made): (u64, bool) =
+            self.pipe_with("make a delivery", &pipe, &[&MAKE]).await?;
         if length > self.deliveries_max.saturating_add(FORGET_BATCH) {
             self.forget_oldest(tenant).await?;
         }
@@ -219,28 +220,35 @@ impl JobStore {
         self.pipe("forget deliveries", &pipe).await
     }
 
-    /// One receipt of a delivery's message, with all that is known of the delivery. A receipt of a newer round makes
-    /// it pending again.
+    /// One receipt of a delivery's message, with all that is known of the delivery, and a copy in the same go (its kind
+    /// and id: see [`JobStore::cached_system`]). A receipt of a newer round makes it pending again.
     pub async fn delivery_begin(
         &self,
         id: &str,
         receipt: Receipt<'_>,
-    ) -> Result<Begun, JobStoreError> {
+        (kind, of): (&str, &str),
+    ) -> Result<(Begun, Option<CachedRecord>), JobStoreError> {
         let key = Key::Delivery(id);
         let ttl = self.ttl_ms(&key);
         let round = receipt.replay.map_or(0, Timestamp::as_millisecond);
-        let answer: Vec<String> = self
-            .script("begin a delivery", &BEGIN, &[key], |call| {
-                call.arg(receipt.turn).arg(receipt.turn_id).arg(round);
-                call.arg(ttl).arg(DOUBLE_CLICK_MS);
-            })
-            .await?;
+        let mut pipe = redis::pipe();
+        self.add_script(&mut pipe, &BEGIN, &[key])
+            .arg(receipt.turn)
+            .arg(receipt.turn_id)
+            .arg(round)
+            .arg(ttl)
+            .arg(DOUBLE_CLICK_MS);
+        self.ask_copy(&mut pipe, kind, of);
+        let (answer, time, copy): (Vec<String>, _, _) =
+            self.pipe_with("begin a delivery", &pipe, &[&BEGIN]).await?;
+        let copy = read_copy((time, copy));
         let Some((_, fields)) = answer.split_first().filter(|(pass, _)| *pass == "1") else {
-            return Ok(Begun::Drop);
+            return Ok((Begun::Drop, copy));
         };
         let fields = fields.chunks_exact(2);
         let fields = fields.map(|pair| (pair[0].clone(), pair[1].clone()));
-        Ok(Begun::Pass(read(&fields.collect())?.map(Box::new)))
+        let known = read(&fields.collect())?.map(Box::new);
+        Ok((Begun::Pass(known), copy))
     }
 
     /// A delivery; nothing when Redis does not know it.

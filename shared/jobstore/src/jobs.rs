@@ -25,6 +25,40 @@ pub enum Created {
     Exists,
 }
 
+/// How a run stands that is to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum RunBegun {
+    /// Its record was made by this call, or replaced one of an older run.
+    Now,
+    /// Its record was there; nothing was heard of any of its items yet, and nobody has begun to end it.
+    Before,
+    /// Its record was there, or came meanwhile, and may say more than that of a run that begins.
+    UnderWay,
+    /// By the record it has ended, or a newer run is there.
+    Over,
+}
+
+/// What came of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Written,
+    /// What is there counts.
+    There {
+        run: u32,
+        ended: bool,
+    },
+}
+
+impl Stands {
+    fn created(self) -> Created {
+        match self {
+            Self::Written => Created::Created,
+            Self::There { .. } => Created::Exists,
+        }
+    }
+}
+
 /// Whether an end was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -49,28 +83,58 @@ pub(crate) type HeadFields = (Option<u32>, Option<String>, Option<String>);
 /// The head, stored, failed, and what each attempt cost.
 pub(crate) type HeaderFields = (HeadFields, u32, u32, Vec<String>);
 
-/// The header, the items' ids, and their values.
-type JobFields = (
-    HeadFields,
-    u32,
-    u32,
+/// The head with the items' ids, what each attempt cost, and the items.
+pub(crate) type JobFields = (
+    (Option<u32>, Option<String>, Option<String>, Option<String>),
     Vec<String>,
-    Option<String>,
     HashMap<ItemIndex, String>,
 );
+
+/// Run, whether it has ended, whether nobody has begun to end it; whether something was heard of its items.
+type BeginFields = ((Option<u32>, Option<u8>, Option<u8>), bool);
 
 impl JobStore {
     /// Makes the record of a job. One of an older run is replaced: a message ahead of the record
     /// moves the record forward.
     pub async fn create(&self, snapshot: &JobSnapshot) -> Result<Created, JobStoreError> {
-        self.make_record("create", snapshot).await
+        let stands = self.make_record("create", snapshot).await?;
+        Ok(stands.created())
+    }
+
+    /// Sets the deadline of a run that is to begin and makes its record, if nobody has; says how the
+    /// run stands.
+    pub async fn begin(&self, snapshot: &JobSnapshot) -> Result<RunBegun, JobStoreError> {
+        let (job, tenant, run) = (&snapshot.job, &snapshot.tenant, snapshot.run);
+        let mut pipe = redis::pipe();
+        self.add_deadline(&mut pipe, snapshot);
+        pipe.cmd("HMGET")
+            .arg(self.key(Key::Head(job)))
+            .arg(&["run", "final", "open"]);
+        pipe.exists(self.key(Key::Items(job)));
+        let fields: BeginFields = self.pipe("begin a run", &pipe).await?;
+        let ((there, ended, open), heard) = fields;
+        let ended = ended == Some(1);
+        let begun = match there {
+            Some(there) if there > run || (there == run && ended) => RunBegun::Over,
+            Some(there) if there == run && open == Some(1) && !heard => RunBegun::Before,
+            Some(there) if there == run => RunBegun::UnderWay,
+            Some(_) | None => match self.make_record("create", snapshot).await? {
+                Stands::Written => RunBegun::Now,
+                Stands::There { run: there, ended } if ended || there > run => RunBegun::Over,
+                Stands::There { .. } => RunBegun::UnderWay,
+            },
+        };
+        if begun == RunBegun::Over {
+            self.deadline_clear(job, tenant, run).await?;
+        }
+        Ok(begun)
     }
 
     async fn make_record(
         &self,
         rule: &str,
         snapshot: &JobSnapshot,
-    ) -> Result<Created, JobStoreError> {
+    ) -> Result<Stands, JobStoreError> {
         // Listed first: a job that is listed without a record is passed over, the other way round
         // it would never be found. Counted first: an end that comes between would else be followed
         // by a count that nothing takes back.
@@ -83,32 +147,34 @@ impl JobStore {
             pipe.sadd(self.key(Key::InFlight), name).ignore();
             self.count_open(&mut pipe, snapshot);
         }
-        let () = self.pipe("list a job", &pipe).await?;
-        if !self.write(rule, snapshot).await? {
-            if open {
-                self.uncount_if_over(snapshot).await?;
+        self.add_write(&mut pipe, rule, snapshot)?;
+        let written: (Vec<u32>,) = self
+            .pipe_with("make a job's record", &pipe, &[&WRITE])
+            .await?;
+        let stands = read_stands(&written.0)?;
+        match stands {
+            Stands::Written if open && snapshot.run > 1 => {
+                self.uncount(&snapshot.job, snapshot.run - 1).await?;
             }
-            return Ok(Created::Exists);
+            Stands::There { run, ended } if open => {
+                self.uncount_if_over(snapshot, run, ended).await?;
+            }
+            Stands::Written | Stands::There { .. } => {}
         }
-        if open && snapshot.run > 1 {
-            self.uncount(&snapshot.job, snapshot.run - 1).await?;
-        }
-        Ok(Created::Created)
+        Ok(stands)
     }
 
     /// A run whose record says that it has ended, or is of a newer run, is not in flight.
-    async fn uncount_if_over(&self, snapshot: &JobSnapshot) -> Result<(), JobStoreError> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("HMGET")
-            .arg(self.key(Key::Head(&snapshot.job)))
-            .arg(&["run", "final"]);
-        let ((run, ended),): ((Option<u32>, Option<u8>),) =
-            self.pipe("ask whether a run is over", &pipe).await?;
-        let over = run.is_some_and(|run| run > snapshot.run || ended == Some(1));
-        if over {
+    async fn uncount_if_over(
+        &self,
+        snapshot: &JobSnapshot,
+        run: u32,
+        ended: bool,
+    ) -> Result<(), JobStoreError> {
+        if run > snapshot.run || ended {
             self.uncount(&snapshot.job, snapshot.run).await?;
         }
-        if ended == Some(1) {
+        if ended {
             self.release(&snapshot.tenant, &snapshot.job).await?;
         }
         Ok(())
@@ -123,31 +189,46 @@ impl JobStore {
 
     /// Makes the record of a job again, as the bucket knows it, unless one is there.
     pub async fn restore(&self, snapshot: &JobSnapshot) -> Result<Created, JobStoreError> {
-        self.make_record("restore", snapshot).await
+        let stands = self.make_record("restore", snapshot).await?;
+        Ok(stands.created())
     }
 
     /// Records the end of a run, whole: over what was known of it, not over a newer run.
     pub async fn finish(&self, end: &JobSnapshot) -> Result<Finished, JobStoreError> {
-        let written = self.write("finish", end).await?;
+        self.record_end(end, false).await
+    }
+
+    /// The same of a run that is closed: nothing is owed any more, so its deadline goes as well.
+    pub async fn finish_closed(&self, end: &JobSnapshot) -> Result<Finished, JobStoreError> {
+        self.record_end(end, true).await
+    }
+
+    async fn record_end(&self, end: &JobSnapshot, closed: bool) -> Result<Finished, JobStoreError> {
+        // The record first: a count that comes between is taken back after it.
         let mut pipe = redis::pipe();
+        self.add_write(&mut pipe, "finish", end)?;
         pipe.srem(self.key(Key::InFlight), run_name(&end.job, end.run))
             .ignore();
         let jobs = self.key(Key::JobsOf(&end.tenant));
         pipe.zadd(jobs, end.job.as_str(), end.created_at.as_millisecond())
             .ignore();
-        if written {
-            let open = self.key(Key::OpenJobs(&end.tenant));
-            pipe.zrem(open, end.job.as_str()).ignore();
+        if closed {
+            self.add_clear_deadline(&mut pipe, &end.job, &end.tenant, end.run);
         }
-        let () = self.pipe("finish a job", &pipe).await?;
-        Ok(if written {
-            Finished::Recorded
-        } else {
-            Finished::Newer
-        })
+        let written: (Vec<u32>,) = self.pipe_with("finish a job", &pipe, &[&WRITE]).await?;
+        if let Stands::There { .. } = read_stands(&written.0)? {
+            return Ok(Finished::Newer);
+        }
+        self.release(&end.tenant, &end.job).await?;
+        Ok(Finished::Recorded)
     }
 
-    async fn write(&self, rule: &str, snapshot: &JobSnapshot) -> Result<bool, JobStoreError> {
+    fn add_write(
+        &self,
+        pipe: &mut redis::Pipeline,
+        rule: &str,
+        snapshot: &JobSnapshot,
+    ) -> Result<(), JobStoreError> {
         let names: Vec<&str> = snapshot.items.iter().map(|row| row.item.as_str()).collect();
         let names = serde_json::to_string(&names).map_err(JobStoreError::value("item ids"))?;
         let doc = JobSnapshot {
@@ -155,12 +236,6 @@ impl JobStore {
             ..snapshot.clone()
         };
         let doc = serde_json::to_string(&doc).map_err(JobStoreError::value("a job"))?;
-        let mut items = Vec::new();
-        for row in &snapshot.items {
-            if let Some((kind, value)) = item_value(&row.state)? {
-                items.push((row.index, kind, value));
-            }
-        }
         let job = &snapshot.job;
         let keys = [
             Key::Head(job),
@@ -174,43 +249,43 @@ impl JobStore {
             .map(|at| at.to_string())
             .unwrap_or_default();
         let ttl = self.ttl_ms(&keys[0]);
-        self.script("write a job", &WRITE, &keys, |call| {
-            call.arg(rule)
-                .arg(snapshot.run)
-                .arg(u8::from(snapshot.status.is_final()));
-            call.arg(snapshot.items.len())
-                .arg(doc)
-                .arg(names)
-                .arg(started)
-                .arg(ttl);
-            for (index, kind, value) in items {
-                call.arg(index).arg(kind).arg(value);
+        let call = self.add_script(pipe, &WRITE, &keys);
+        call.arg(rule)
+            .arg(snapshot.run)
+            .arg(u8::from(snapshot.status.is_final()));
+        call.arg(snapshot.items.len())
+            .arg(doc)
+            .arg(names)
+            .arg(started)
+            .arg(ttl);
+        for row in &snapshot.items {
+            if let Some((kind, value)) = item_value(&row.state)? {
+                call.arg(row.index).arg(kind).arg(value);
             }
-        })
-        .await
+        }
+        Ok(())
     }
 
     /// A job with all its items; nothing when Redis does not know it.
     pub async fn job(&self, job: &JobId) -> Result<Option<JobSnapshot>, JobStoreError> {
         let mut pipe = redis::pipe();
-        pipe.atomic();
-        self.ask_header(&mut pipe, job);
-        pipe.hget(self.key(Key::Head(job)), "names");
-        pipe.hgetall(self.key(Key::Items(job)));
-        let (head, stored, failed, usage, names, values): JobFields =
-            self.pipe("read a job", &pipe).await?;
-        let Some(header) = read_header((head, stored, failed, usage))? else {
-            return Ok(None);
-        };
-        let names: Vec<String> = serde_json::from_str(names.as_deref().unwrap_or("[]"))
-            .map_err(JobStoreError::value("item ids"))?;
-        let mut snapshot = header.job;
-        for (index, item) in names.into_iter().enumerate() {
-            let index = index as ItemIndex;
-            let state = read_item(values.get(&index).map(String::as_str))?;
-            snapshot.items.push(ItemRow { index, item, state });
-        }
-        Ok(Some(snapshot))
+        self.ask_job(&mut pipe, job);
+        let (fields,): (JobFields,) = self.pipe("read a job", &pipe).await?;
+        read_job(fields)
+    }
+
+    /// Asks for a job with all its items, as it is at one moment.
+    pub(crate) fn ask_job(&self, pipe: &mut redis::Pipeline, job: &JobId) {
+        let fields = &["total", "doc", "started_at", "names"];
+        // Not `atomic`, since the rest of the pipeline may be over other hash tags.
+        pipe.cmd("MULTI").ignore();
+        pipe.cmd("HMGET")
+            .arg(self.key(Key::Head(job)))
+            .arg(fields)
+            .ignore();
+        pipe.hvals(self.key(Key::Usage(job))).ignore();
+        pipe.hgetall(self.key(Key::Items(job))).ignore();
+        pipe.cmd("EXEC");
     }
 
     /// A job without its items; nothing when Redis does not know it.
@@ -240,6 +315,34 @@ impl JobStore {
 
 fn run_name(job: &JobId, run: u32) -> String {
     format!("{job}/{run}")
+}
+
+fn read_stands(answer: &[u32]) -> Result<Stands, JobStoreError> {
+    match *answer {
+        [1] => Ok(Stands::Written),
+        [0, run, ended] => Ok(Stands::There {
+            run,
+            ended: ended == 1,
+        }),
+        _ => Err(JobStoreError::answer("write a job", &format!("{answer:?}"))),
+    }
+}
+
+/// A job from its fields; nothing for one that is not there.
+pub(crate) fn read_job(fields: JobFields) -> Result<Option<JobSnapshot>, JobStoreError> {
+    let ((total, doc, started_at, names), usage, values) = fields;
+    let Some(header) = read_header(((total, doc, started_at), 0, 0, usage))? else {
+        return Ok(None);
+    };
+    let names: Vec<String> = serde_json::from_str(names.as_deref().unwrap_or("[]"))
+        .map_err(JobStoreError::value("item ids"))?;
+    let mut snapshot = header.job;
+    for (index, item) in names.into_iter().enumerate() {
+        let index = index as ItemIndex;
+        let state = read_item(values.get(&index).map(String::as_str))?;
+        snapshot.items.push(ItemRow { index, item, state });
+    }
+    Ok(Some(snapshot))
 }
 
 /// The header from its fields; nothing for a job that is not there.

@@ -41,9 +41,9 @@ pub use deliveries::{
 };
 pub use error::{Class, JobStoreError};
 pub use estimates::Estimates;
-pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, Logged};
+pub use events::{Asked, EVENTS_MAX, EVENTS_PAGE_MAX, Logged, Telling};
 pub use health::RedisHealth;
-pub use jobs::{Created, Finished, Header};
+pub use jobs::{Created, Finished, Header, RunBegun};
 pub use keys::{Key, LIFETIMES, Lifetime};
 pub use list::{ListFilter, Page};
 pub use parts::Swap;

@@ -1,9 +1,10 @@
 //! The states of a job's parts: text made and read by the caller, swapped only against what was
 //! read.
 
+use crate::jobs::{JobFields, read_job};
 use crate::keys::Key;
 use crate::{JobStore, JobStoreError};
-use photofinish_model::JobId;
+use photofinish_model::{JobId, JobSnapshot};
 use redis::Script;
 use std::sync::LazyLock;
 
@@ -33,6 +34,22 @@ impl JobStore {
         pipe.hget(self.key(Key::Parts(job)), field(run, part));
         let (state,) = self.pipe("read a part", &pipe).await?;
         Ok(state)
+    }
+
+    /// A job with all its items and the state of one of its parts, as [`JobStore::job`] and
+    /// [`JobStore::part`] give them.
+    pub async fn job_and_part(
+        &self,
+        job: &JobId,
+        run: u32,
+        part: u16,
+    ) -> Result<(Option<JobSnapshot>, Option<String>), JobStoreError> {
+        let mut pipe = redis::pipe();
+        self.ask_job(&mut pipe, job);
+        pipe.hget(self.key(Key::Parts(job)), field(run, part));
+        let (fields, state): (JobFields, Option<String>) =
+            self.pipe("read a job and a part", &pipe).await?;
+        Ok((read_job(fields)?, state))
     }
 
     /// The states of a run's first `count` parts, in order; nothing for one that Redis does not know.

@@ -51,6 +51,9 @@ pub enum SlotFor {
     Next,
     /// This lane, if it may have one more; else the answer is [`Grant::Full`].
     Lane(u16),
+    /// The same for an attempt that passes nobody by: if a lane waits that may have one more, the
+    /// answer is [`Grant::NoLane`]. The holder is the attempt itself: nothing is to be bound to it.
+    Unawaited(Priority, u16),
     /// No lane: it counts for the endpoint alone.
     Nobody,
 }
@@ -64,7 +67,7 @@ pub enum Grant {
         /// Where to take the part from.
         lane: Option<LaneGrant>,
     },
-    /// No lane waits that may have one more slot.
+    /// No lane waits that may have one more slot; or one waits, and nobody was to be passed by.
     NoLane,
     /// As many attempts are in flight as may be.
     Full,
@@ -131,6 +134,9 @@ impl JobStore {
                     .arg(match ask.slot_for {
                         SlotFor::Next => "next".to_owned(),
                         SlotFor::Lane(lane) => lane.to_string(),
+                        SlotFor::Unawaited(priority, lane) => {
+                            format!("={}.{lane}", priority.as_str())
+                        }
                         SlotFor::Nobody => String::new(),
                     })
                     .arg(ask.lane_max)

@@ -143,6 +143,44 @@ impl JobStore {
         self.checked(doing, &lent, answer)
     }
 
+    /// Adds a script over keys of one hash tag to a pipeline; what is added next are its arguments.
+    pub(crate) fn add_script<'p>(
+        &self,
+        pipe: &'p mut Pipeline,
+        script: &Script,
+        keys: &[Key<'_>],
+    ) -> &'p mut Pipeline {
+        pipe.cmd("EVALSHA").arg(script.get_hash()).arg(keys.len());
+        for key in keys {
+            pipe.arg(self.key(*key));
+        }
+        pipe
+    }
+
+    /// Runs a pipeline that has scripts in it. A Redis that does not know them yet is told, and asked again: so what
+    /// is in it must be safe to repeat.
+    pub(crate) async fn pipe_with<T: FromRedisValue>(
+        &self,
+        doing: &'static str,
+        pipe: &Pipeline,
+        scripts: &[&Script],
+    ) -> Result<T, JobStoreError> {
+        let mut lent = self.connections.lend(doing).await?;
+        let answer = pipe.query_async(&mut lent.connection).await;
+        let unknown = |error: &redis::RedisError| {
+            error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript)
+        };
+        if !answer.as_ref().is_err_and(unknown) {
+            return self.checked(doing, &lent, answer);
+        }
+        for script in scripts {
+            let loaded = script.load_async(&mut lent.connection).await;
+            self.checked(doing, &lent, loaded)?;
+        }
+        let answer = pipe.query_async(&mut lent.connection).await;
+        self.checked(doing, &lent, answer)
+    }
+
     /// A connection whose answer never came, or that is broken, is not lent any more.
     fn checked<T>(
         &self,

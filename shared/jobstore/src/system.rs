@@ -11,7 +11,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 static CACHE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/cache.lua")));
-static CACHED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/cached.lua")));
 
 /// A copy is trusted for so long: the time within which a revocation is seen at the latest.
 const TRUSTED: Duration = Duration::from_secs(30);
@@ -32,21 +31,16 @@ impl JobStore {
         kind: &str,
         id: &str,
     ) -> Result<Option<CachedRecord>, JobStoreError> {
-        let copy: Vec<String> = self
-            .script("read a copy", &CACHED, &[Key::System(kind, id)], |call| {
-                call.arg(millis(TRUSTED));
-            })
-            .await?;
-        let [version, json] = copy.as_slice() else {
-            return Ok(None);
-        };
-        let version = version
-            .parse()
-            .map_err(|_| JobStoreError::answer("read a copy", version))?;
-        Ok(Some(CachedRecord {
-            version,
-            json: (version > 0).then(|| json.clone()),
-        }))
+        let mut pipe = redis::pipe();
+        self.ask_copy(&mut pipe, kind, id);
+        Ok(read_copy(self.pipe("read a copy", &pipe).await?))
+    }
+
+    /// Asks for a copy, and what time it is.
+    pub(crate) fn ask_copy(&self, pipe: &mut redis::Pipeline, kind: &str, id: &str) {
+        pipe.cmd("TIME");
+        let key = self.key(Key::System(kind, id));
+        pipe.cmd("HMGET").arg(key).arg(&["v", "j", "at"]);
     }
 
     /// Keeps a copy as it was just read or written, unless a newer one is there (then false).
@@ -89,7 +83,22 @@ impl JobStore {
     where
         T: Serialize + DeserializeOwned,
     {
-        let copied = match self.cached_system(kind, id).await {
+        let copied = self.cached_system(kind, id).await;
+        self.system_through(copied, kind, id, read).await
+    }
+
+    /// The same through a copy that was asked for already.
+    pub async fn system_through<T, E>(
+        &self,
+        copied: Result<Option<CachedRecord>, JobStoreError>,
+        kind: &str,
+        id: &str,
+        read: impl AsyncFnOnce() -> Result<Option<(u64, T)>, E>,
+    ) -> Result<Option<T>, E>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let copied = match copied {
             Ok(copied) => copied,
             Err(error) => {
                 tracing::debug!(kind, id, %error, "no copies: the bucket is read");
@@ -124,4 +133,22 @@ impl JobStore {
             tracing::debug!(kind, id, %error, "keep a copy");
         }
     }
+}
+
+/// Answers to [`JobStore::ask_copy`].
+pub(crate) const COPY_ANSWERS: usize = 2;
+
+/// The time in seconds and microseconds; version, JSON, and when it was read in milliseconds.
+pub(crate) type CopyFields = ((u64, u64), (Option<u64>, Option<String>, Option<u64>));
+
+/// The copy, if it was read a moment ago.
+pub(crate) fn read_copy(fields: CopyFields) -> Option<CachedRecord> {
+    let ((seconds, micros), (version, json, at)) = fields;
+    let (version, at) = (version?, at?);
+    let now = seconds * 1000 + micros / 1000;
+    let fresh = now.saturating_sub(at) < millis(TRUSTED);
+    fresh.then(|| CachedRecord {
+        version,
+        json: json.filter(|_| version > 0),
+    })
 }

@@ -33,6 +33,8 @@ codes! {
     Malformed => "malformed",
     /// The body is larger than 1 MiB.
     BodyTooLarge => "body_too_large",
+    /// The head of an HTTP request, its headers and its address, is larger than 64 KiB.
+    HeadTooLarge => "head_too_large",
     /// The request breaks one or more rules; `errors` names each.
     InvalidRequest => "invalid_request",
     /// A field that must be there is not.

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 /// A copy is trusted for so long.
 const TRUSTED: Duration = Duration::from_mins(10);
-/// Bytes of all copies together, as JSON; held by the weights.
-const BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// For the cache's own tables: plans have about this many bytes.
+/// Bytes of all copies together; held by the weights.
+const BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// What a copy takes besides its JSON: a small plan takes three times as much as that in memory.
+const ENTRY_BYTES: u64 = 1536;
+/// For the cache's own tables: copies have about this many bytes.
 const BYTES_USUAL: u64 = 4096;
 
 #[derive(Clone)]
@@ -63,7 +65,7 @@ impl KnownRuns {
     pub(crate) fn keep(&self, key: &str, doc: &RunDoc, bytes: usize) {
         let known = Known {
             doc: Arc::new(doc.clone()),
-            bytes: bytes as u64,
+            bytes: ENTRY_BYTES + bytes as u64,
             read_at: Instant::now(),
         };
         self.0.insert(key.to_owned(), known);

@@ -15,6 +15,7 @@
 
 pub mod config;
 mod docs;
+mod encryption;
 mod error;
 mod keys;
 mod known_runs;
@@ -33,6 +34,7 @@ mod system;
 mod upload;
 
 pub use docs::{ItemFault, PartRecord, RunDoc};
+pub use encryption::DefaultEncryption;
 pub use error::{Class, ObjectsError};
 pub use lifecycle::{Lifecycle, LifecycleRule};
 pub use operators::{AuditEntry, DayUsage, LaneClaim, PausesRecord};

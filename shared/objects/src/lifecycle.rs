@@ -3,6 +3,7 @@
 //!
 //! Guarantee: rules that are not ours are put back as they were read, or nothing is put at all.
 
+use crate::store::CHECK;
 use crate::{Objects, ObjectsError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +16,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderName};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+/// The setting's name.
+const LIFECYCLE: &str = "lifecycle";
 /// How long a signed question may be asked.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
 /// Bytes of an answer that are read: S3 takes a thousand rules.
@@ -84,8 +87,8 @@ impl Objects {
 
     /// The bucket's own words; empty when it has no rules, else why it does not tell.
     async fn lifecycle_xml(&self) -> Result<Result<String, String>, ObjectsError> {
-        let url = self.lifecycle_url(Method::GET, HeaderMap::new()).await?;
-        let request = self.http.get(url);
+        let url = self.bucket_url(Method::GET, LIFECYCLE, HeaderMap::new());
+        let request = self.http.get(url.await?);
         let (status, text) = self.ask("ask the lifecycle of", request).await?;
         if status.is_success() && text.contains("<LifecycleConfiguration") {
             return Ok(Ok(text));
@@ -97,14 +100,16 @@ impl Objects {
         Ok(Err(format!("{status}: {code}")))
     }
 
-    async fn lifecycle_url(
+    /// Signs a question after, or a change of, a setting of the bucket.
+    pub(crate) async fn bucket_url(
         &self,
         method: Method,
+        setting: &'static str,
         signed_headers: HeaderMap,
     ) -> Result<reqwest::Url, ObjectsError> {
         let (bucket, mut options) = (
             Path::default(),
-            SignedUrlOptions::new().with_query([("lifecycle", "")]),
+            SignedUrlOptions::new().with_query([(setting, "")]),
         );
         options.signed_headers = signed_headers;
         let store = self.store();
@@ -156,8 +161,8 @@ impl Objects {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("content-md5"), md5);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-        let url = self.lifecycle_url(Method::PUT, headers.clone()).await?;
-        let request = self.http.put(url).headers(headers).body(body);
+        let url = self.bucket_url(Method::PUT, LIFECYCLE, headers.clone());
+        let request = self.http.put(url.await?).headers(headers).body(body);
         let (status, text) = self.ask("put the lifecycle of", request).await?;
         if !status.is_success() {
             let code = element(&text, "Code").unwrap_or("no reason given");
@@ -181,26 +186,38 @@ impl Objects {
         self.keys.covered("_uploads")
     }
 
-    /// Signs a URL of the public endpoint for so long and opens it, as a client would; the
-    /// object behind it is there once [`Objects::check`] went well.
+    /// Signs two URLs of the public endpoint and uses them: puts an object as a worker would, and
+    /// for so long opens it as a client would. The object is that of [`Objects::check`].
     pub async fn try_presigned(&self, ttl: Duration, now: Timestamp) -> Result<(), ObjectsError> {
         let key = self.keys.check();
-        let (url, _until) = self.presign_get(key.as_ref(), ttl, now).await?;
-        let url = reqwest::Url::parse(&url).map_err(|_| ObjectsError::Name(key.to_string()))?;
-        let request = self.http.get(url);
-        let (status, text) = self.ask("open a presigned URL of", request).await?;
+        let put = self.presign_put(&key, SIGNED_FOR).await?;
+        let request = self.http.put(put).body(CHECK);
+        self.try_one("put to a presigned URL of", &key, request)
+            .await?;
+        let (get, _until) = self.presign_get(key.as_ref(), ttl, now).await?;
+        let request = self.http.get(get);
+        self.try_one("open a presigned URL of", &key, request).await
+    }
+
+    async fn try_one(
+        &self,
+        doing: &'static str,
+        key: &Path,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(), ObjectsError> {
+        let (status, text) = self.ask(doing, request).await?;
         if status.is_success() {
             return Ok(());
         }
         Err(ObjectsError::Refused {
-            doing: "open a presigned URL of",
+            doing,
             key: key.to_string(),
             status: status.as_u16(),
             said: element(&text, "Code").unwrap_or_default().to_owned(),
         })
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         doing: &'static str,
         request: reqwest::RequestBuilder,
@@ -295,7 +312,7 @@ fn rules(xml: &str) -> Vec<LifecycleRule> {
 }
 
 /// What stands between `<name>` and `</name>`, the first time.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let from = xml.find(&open)? + open.len();
     let to = xml[from..].find(&close)? + from;

@@ -28,6 +28,15 @@ impl Objects {
         self.call("sign", key, signed).await.map(String::from)
     }
 
+    /// A presigned PUT; the PUT carries no headers but its length.
+    pub(crate) async fn presign_put(
+        &self,
+        key: &Path,
+        ttl: Duration,
+    ) -> Result<String, ObjectsError> {
+        self.presign(Method::PUT, key, ttl).await
+    }
+
     /// A presigned GET of an output, and when it ends, given the time of signing.
     pub async fn presign_get(
         &self,
@@ -47,7 +56,7 @@ impl Objects {
         index: ItemIndex,
         ttl: Duration,
     ) -> Result<String, ObjectsError> {
-        self.presign(Method::PUT, &self.keys.rescued(attempt, index), ttl)
+        self.presign_put(&self.keys.rescued(attempt, index), ttl)
             .await
     }
 
@@ -57,8 +66,7 @@ impl Objects {
         attempt: &AttemptRef,
         ttl: Duration,
     ) -> Result<String, ObjectsError> {
-        self.presign(Method::PUT, &self.keys.report(attempt), ttl)
-            .await
+        self.presign_put(&self.keys.report(attempt), ttl).await
     }
 
     /// A presigned PUT and GET for an input of a tenant's own, under a name new at each call.
@@ -71,7 +79,7 @@ impl Objects {
     ) -> Result<UploadTarget, ObjectsError> {
         let key = self.keys.upload(tenant, name)?;
         Ok(UploadTarget {
-            put_url: self.presign(Method::PUT, &key, put_ttl).await?,
+            put_url: self.presign_put(&key, put_ttl).await?,
             get_url: self.presign(Method::GET, &key, get_ttl).await?,
         })
     }

@@ -27,24 +27,18 @@ impl Objects {
         Ok(winner)
     }
 
-    /// Puts the plan of a job's first run unless one is there; gives the one that counts, and the
-    /// run's end if it has ended already: then it is the caller's to close it once more. Its open
-    /// marker follows: the message that is planned for is kept until both are there.
-    pub async fn put_first_run(
-        &self,
-        doc: &RunDoc,
-    ) -> Result<(RunDoc, Option<JobSnapshot>), ObjectsError> {
+    /// Puts the plan of a job's first run unless one is there, and its open marker: the message that
+    /// is planned for is kept until both are there. Gives the plan that counts, and whether it is the
+    /// caller's. Of a run that has ended already the marker is there again, and nobody else's to
+    /// take away: so the caller asks for its end next, unless he knows that it has none.
+    pub async fn put_first_run(&self, doc: &RunDoc) -> Result<(RunDoc, bool), ObjectsError> {
         let (tenant, job, run) = (&doc.tenant, &doc.job, doc.run);
         let key = self.keys.run(tenant, job, run);
-        let (winner, mine) = self.create_document(&key, doc).await?;
+        let planned = self.create_document(&key, doc);
+        let ((winner, mine), ()) = tokio::try_join!(planned, self.open(tenant, job, run))?;
         let bytes = encode(&key, &winner)?.len();
         self.known_runs.keep(key.as_ref(), &winner, bytes);
-        if !mine && let Some(end) = self.end(tenant, job, run).await? {
-            return Ok((winner, Some(end)));
-        }
-        self.open(tenant, job, run).await?;
-        // Only now: what was closed just before has been opened again.
-        Ok((winner, self.end(tenant, job, run).await?))
+        Ok((winner, mine))
     }
 
     /// Puts a run's open marker, for a run that ends before it was planned; a plan brings its own.

@@ -27,6 +27,9 @@ const SLOW_TIMEOUT: Duration = Duration::from_secs(600);
 /// Objects that one call reads or deletes at the same time.
 pub(crate) const PARALLEL_MAX: usize = 8;
 
+/// What lies in the object on which the bucket is tried.
+pub(crate) const CHECK: &str = "put-if-absent is tried on this object";
+
 /// Where the bucket is and who we are there.
 #[derive(Clone)]
 pub struct Settings {
@@ -56,8 +59,9 @@ pub struct Settings {
     pub request_timeout: Duration,
 }
 
-/// Encryption at rest, by the bucket. What workers push is put without being asked for, since
-/// their addresses carry no headers: the bucket's own default holds for it.
+/// Encryption at rest, by the bucket. What workers push and clients upload is put without being
+/// asked for, since their addresses carry no headers: the bucket's own default holds for it
+/// ([`Objects::default_encryption`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Encryption {
     /// As the bucket does by itself.
@@ -169,9 +173,7 @@ impl Objects {
     /// Readiness: the bucket answers, takes our credentials and honours put-if-absent.
     pub async fn check(&self) -> Result<(), ObjectsError> {
         let key = self.keys.check();
-        if self
-            .try_create(&key, b"put-if-absent is tried on this object".to_vec())
-            .await?
+        if self.try_create(&key, CHECK.as_bytes().to_vec()).await?
             && self.try_create(&key, Vec::new()).await?
         {
             return Err(ObjectsError::NoPutIfAbsent);

@@ -67,6 +67,7 @@ pub struct Port {
     http: reqwest::Client,
     base: String,
     stall: Duration,
+    traceparent: Option<String>,
 }
 
 /// An answer whose body is still to be read.
@@ -93,7 +94,19 @@ pub(crate) fn client(connect: Duration) -> reqwest::ClientBuilder {
 impl Port {
     /// `stall` is the longest wait for an answer's head and between two pieces of its body.
     pub(crate) fn new(http: reqwest::Client, base: String, stall: Duration) -> Self {
-        Self { http, base, stall }
+        Self {
+            http,
+            base,
+            stall,
+            traceparent: None,
+        }
+    }
+
+    /// The same port; what is asked there belongs to the trace of this `traceparent`.
+    #[must_use]
+    pub fn traced(mut self, traceparent: Option<String>) -> Self {
+        self.traceparent = traceparent;
+        self
     }
 
     #[cfg(test)]
@@ -103,7 +116,11 @@ impl Port {
 
     fn request(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.base);
-        self.http.request(method, url).bearer_auth(token)
+        let mut request = self.http.request(method, url).bearer_auth(token);
+        if let Some(traceparent) = &self.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
+        request
     }
 
     /// Asks for a file from a byte on. A worker that ignores the range answers from byte 0.

@@ -59,6 +59,7 @@ async fn build(settings: Settings, context: Context) -> anyhow::Result<()> {
             .route("/say", say),
         http::Limits {
             connections_max: 100,
+            connections_per_address_max: 100,
             head: Duration::from_secs(30),
             write: Duration::from_secs(30),
         },

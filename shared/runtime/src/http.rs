@@ -3,14 +3,18 @@
 //! Nouns: a *connection* is one client's socket; its [`Limits`] are what it may take of the process. With a [`Tls`] the
 //! socket speaks TLS alone, and HTTP/2 to clients that ask for it; without, HTTP/1.1 in the clear.
 //!
-//! Guarantee: TCP_NODELAY on every accepted socket; at most so many connections, one more is told so and closed; one
-//! that sends no whole head in time, or takes nothing of its answer, is closed and disturbs no other. After a stop no
-//! connection is accepted, requests under way are finished, idle connections closed. A handler that answers for long
+//! Guarantee: TCP_NODELAY on every accepted socket; at most so many connections, in all and of one address, one more is
+//! told so and closed; one that sends no whole head in time, or takes nothing of its answer, is closed and disturbs no
+//! other; what is no request is refused with a problem, as everything is. After a stop no connection is accepted, requests under way are finished, idle connections closed. A handler that answers for long
 //! (a stream) must watch [`Shutdown`] itself, else the deadline ends it.
 
+mod addresses;
 mod patient;
+mod refusals;
+mod told;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +32,10 @@ use tower::util::MapRequest;
 
 use crate::tls::{H2, Tls};
 use crate::{Shutdown, Tasks};
+use addresses::{Addresses, Place};
 use patient::Patient;
+use refusals::{FULL, FULL_FOR_ADDRESS};
+use told::Told;
 
 /// The pause after the system refused a connection: open files may have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
@@ -38,17 +45,13 @@ const HEADERS_MAX: usize = 100;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Requests of one HTTP/2 connection at once.
 const STREAMS_MAX: u32 = 200;
-/// What one connection too many is told.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-    retry-after: 5\r\nconnection: close\r\ncontent-length: 172\r\n\r\n\
-    {\"type\":\"https://photofinish.dev/docs/problems.md#unavailable\",\"title\":\"Service Unavailable\",\
-    \"status\":503,\"code\":\"unavailable\",\"detail\":\"too many connections; come again\"}\n";
-
 /// What a stranger may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once.
     pub connections_max: usize,
+    /// Those of one address, of an IPv6 client's network. Behind a proxy all have the proxy's.
+    pub connections_per_address_max: usize,
     /// For the TLS handshake, for the head of the first request, and between two requests; over HTTP/2 a client that
     /// answers pings may stay for longer.
     pub head: Duration,
@@ -83,47 +86,46 @@ struct Server {
 
 impl Server {
     async fn accept(self: Arc<Self>, listener: TcpListener, tasks: Tasks) {
-        let permits = Arc::new(Semaphore::new(self.limits.connections_max));
+        let room = Room {
+            permits: Arc::new(Semaphore::new(self.limits.connections_max)),
+            addresses: Addresses::new(self.limits.connections_per_address_max),
+        };
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = tasks.shutdown().wait() => break,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match accepted {
+                Ok((stream, from)) => (stream, from.ip()),
                 Err(error) => {
                     tracing::warn!(server = self.name, %error, "accept a connection");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                self.turn_away(&stream);
-                continue;
-            };
-            let talk = Arc::clone(&self).talk(stream, permit, tasks.shutdown().clone());
-            drop(tasks.spawn("http connection", talk));
+            match room.take(from) {
+                Ok(seat) => {
+                    let talk = Arc::clone(&self).talk(stream, seat, tasks.shutdown().clone());
+                    drop(tasks.spawn("http connection", talk));
+                }
+                Err(why) => self.turn_away(&stream, why),
+            }
         }
     }
 
     /// Says that there is no room, without waiting for the client to hear it.
-    fn turn_away(&self, stream: &TcpStream) {
+    fn turn_away(&self, stream: &TcpStream, why: &[u8]) {
         metrics::counter!("photofinish_http_connections_refused_total", "server" => self.name)
             .increment(1);
         // Who waits for a handshake would not understand it.
         if self.tls.is_none()
-            && let Err(error) = stream.try_write(FULL)
+            && let Err(error) = stream.try_write(why)
         {
             tracing::debug!(server = self.name, %error, "turn a connection away");
         }
     }
 
-    async fn talk(
-        self: Arc<Self>,
-        stream: TcpStream,
-        _permit: OwnedSemaphorePermit,
-        shutdown: Shutdown,
-    ) {
+    async fn talk(self: Arc<Self>, stream: TcpStream, _seat: Seat, shutdown: Shutdown) {
         nodelay_on(&stream);
         let stream = Patient::new(stream, self.limits.write);
         let Some(tls) = &self.tls else {
@@ -159,7 +161,8 @@ impl Server {
             request
         });
         let service = TowerToHyperService::new(service);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection =
+            pin!(builder.serve_connection(TokioIo::new(Told::new(stream)), service));
         // HTTP/1.1 has a limit of its own on heads; one who asked for HTTP/2 may never begin with it.
         let silent = async {
             tokio::time::sleep(self.limits.head).await;
@@ -205,27 +208,36 @@ impl Server {
     }
 }
 
+/// Where connections find room.
+#[derive(Debug)]
+struct Room {
+    permits: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+}
+
+/// One connection's room; free again when it is dropped.
+#[derive(Debug)]
+struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+impl Room {
+    /// Room for a connection from there, or what to say.
+    fn take(&self, from: IpAddr) -> Result<Seat, &'static [u8]> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| FULL.as_slice())?;
+        let place = self.addresses.take(from);
+        Ok(Seat {
+            _permit: permit,
+            _place: place.ok_or(FULL_FOR_ADDRESS.as_slice())?,
+        })
+    }
+}
+
 fn nodelay_on(socket: &TcpStream) {
     let set: io::Result<()> = socket.set_nodelay(true);
     if let Err(error) = set {
         tracing::debug!(%error, "set TCP_NODELAY");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_one_too_many_is_told_is_whole() {
-        let text = std::str::from_utf8(FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(body["code"], "unavailable");
     }
 }

@@ -23,6 +23,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 /// What one who asks the admin port may take.
 const ADMIN_LIMITS: Limits = Limits {
     connections_max: 100,
+    connections_per_address_max: 100,
     head: Duration::from_secs(30),
     write: Duration::from_secs(30),
 };

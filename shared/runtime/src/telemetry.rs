@@ -166,6 +166,8 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
+        // Nobody asks OpenTelemetry for its own current context, and each poll of a future would set it.
+        .with_context_activation(false)
         .with_tracer(tracer)
         .with_filter(LevelFilter::INFO)
 }

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::jobs::{Expected, Finished};
 use crate::media::{self, Probed};
 use crate::receiver::{Ear, event_type, verify};
+use crate::say::say;
 use crate::stack::Stack;
 
 /// Where the bucket's metadata says how an output came into it.
@@ -53,6 +54,28 @@ impl Report {
                 None
             }
         }
+    }
+
+    /// At least one output came while its worker's job was IN_PROGRESS.
+    pub fn check_in_progress<'a>(&mut self, sources: impl Iterator<Item = &'a Sources>) {
+        let in_progress: usize = sources.map(|sources| sources.in_progress).sum();
+        self.check(in_progress >= 1, || {
+            "no output was pulled while IN_PROGRESS".to_owned()
+        });
+    }
+
+    /// Says what did not hold; how many checks held, an error if one did not.
+    pub fn verdict(self) -> anyhow::Result<usize> {
+        for failure in &self.failures {
+            say(format!("DOES NOT HOLD: {failure}"));
+        }
+        let failed = self.failures.len();
+        anyhow::ensure!(
+            failed == 0,
+            "{failed} of {} checks did not hold",
+            failed + self.held
+        );
+        Ok(self.held)
     }
 }
 

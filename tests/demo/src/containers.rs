@@ -188,21 +188,9 @@ async fn check(stack: &Stack, ear: &Ear, finished: &[Finished]) -> anyhow::Resul
     for job in finished {
         rows.push((job, checks::check_job(stack, ear, job, &mut report).await?));
     }
-    let in_progress: usize = rows.iter().map(|(_, sources)| sources.in_progress).sum();
-    report.check(in_progress >= 1, || {
-        "no output was pulled while IN_PROGRESS".to_owned()
-    });
+    report.check_in_progress(rows.iter().map(|(_, sources)| sources));
     say(tables::jobs(&rows));
-    for failure in &report.failures {
-        say(format!("DOES NOT HOLD: {failure}"));
-    }
-    let failed = report.failures.len();
-    anyhow::ensure!(
-        failed == 0,
-        "{failed} of {} checks did not hold",
-        failed + report.held
-    );
-    Ok(report.held)
+    report.verdict()
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ async fn submit_traced(site: &Site) -> jobs::Submitted {
 }
 
 /// Each span: its process, its name, its kind, and the name of the span around it. What was queued links to it, too.
-const WAY: [(&str, &str, &str, &str); 18] = [
+const WAY: [(&str, &str, &str, &str); 17] = [
     ("ingest", "POST /v1/jobs", "server", ""),
     (
         "ingest",
@@ -102,21 +102,9 @@ const WAY: [(&str, &str, &str, &str); 18] = [
     ),
     (
         "dispatcher",
-        "send photofinish.pipeline:dispatcher.submit",
-        "producer",
-        "process dispatcher.plan",
-    ),
-    (
-        "dispatcher",
-        "process dispatcher.submit",
-        "consumer",
-        "send photofinish.pipeline:dispatcher.submit",
-    ),
-    (
-        "dispatcher",
         "send runpod",
         "producer",
-        "process dispatcher.submit",
+        "process dispatcher.plan",
     ),
     (
         "dispatcher",
@@ -149,6 +137,12 @@ const WAY: [(&str, &str, &str, &str); 18] = [
         "GET /attempts/{nonce}/outputs/{name}",
         "client",
         "pull output",
+    ),
+    (
+        "worker",
+        "GET /attempts/{nonce}/outputs/{name}",
+        "server",
+        "GET /attempts/{nonce}/outputs/{name}",
     ),
     (
         "fetcher",

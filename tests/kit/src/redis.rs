@@ -9,6 +9,22 @@ use crate::process::{Guarded, guarded, spawn};
 use crate::servers::server_setting;
 use crate::{Authority, free_port, wait_until};
 
+/// Gives everything under a prefix as JSON: names without it, each with its kind and its members.
+const CONTENTS: &str = "
+local kept = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  local kind, name = redis.call('TYPE', key).ok, string.sub(key, #ARGV[1] + 1)
+  local pairs_of = {hash = {'HGETALL', key}, zset = {'ZRANGE', key, 0, -1, 'WITHSCORES'}}
+  if kind == 'string' then kept[name] = {string = redis.call('GET', key)} end
+  if kind == 'set' then kept[name] = {set = redis.call('SMEMBERS', key)} end
+  if pairs_of[kind] then
+    local flat, table_of = redis.call(unpack(pairs_of[kind])), {}
+    for at = 1, #flat, 2 do table_of[flat[at]] = flat[at + 1] end
+    kept[name] = {[kind] = table_of}
+  end
+end
+return cjson.encode(kept)";
+
 /// The shared server and a prefix that no other test has.
 #[derive(Debug, Clone)]
 pub struct Redis {
@@ -102,6 +118,18 @@ impl RedisServer {
             .find_map(|line| line.strip_prefix("used_memory:"));
         used.and_then(|used| used.trim().parse().ok())
             .context("Redis does not tell its memory")
+    }
+
+    /// Everything that it keeps under a prefix: names without it, each `{kind: members}`.
+    pub fn contents(&self, prefix: &str) -> anyhow::Result<serde_json::Value> {
+        let mut command = std::process::Command::new("redis-cli");
+        let port = self.port.to_string();
+        let arguments = ["-p", &port, "--raw", "eval", CONTENTS, "0", prefix];
+        let told = command.args(arguments).output().context("run redis-cli")?;
+        serde_json::from_slice(&told.stdout).with_context(|| {
+            let error = String::from_utf8_lossy(&told.stdout);
+            format!("read what Redis keeps: {error}")
+        })
     }
 
     /// Forgets everything.

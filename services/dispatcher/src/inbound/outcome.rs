@@ -3,9 +3,9 @@
 use crate::core::Core;
 use crate::ending::Leftovers;
 use crate::error::Error;
-use crate::parts::settled;
-use crate::planning::part_ready;
+use crate::parts::{Seen, settled};
 use crate::posting::ready_in;
+use crate::starting::part_ready;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::announcement::ItemError;
 use photofinish_contract::messages::{AttemptEnd, PartFinished, PartReady};
@@ -46,7 +46,8 @@ impl Core {
         let (tenant, job_id, run) = (&attempt.tenant, &attempt.job, attempt.run);
         self.count_for_tenant(attempt, self.usage(finished)).await;
         let doc = self.objects.run(tenant, job_id, run).await?;
-        let job = self.load(tenant, job_id, run).await?;
+        let loaded = self.load_with_part(tenant, job_id, run, attempt.part);
+        let (job, seen) = loaded.await?;
         let (Some(doc), Some(job)) = (doc, job) else {
             return Err(Error::Missing {
                 what: "the run",
@@ -68,7 +69,7 @@ impl Core {
         if first {
             self.learn(&doc, &job, finished).await;
         }
-        let step = self.judge(&doc, &job, finished).await?;
+        let step = self.judge(&doc, &job, finished, seen).await?;
         let leftovers = leftovers(&doc, finished, &step);
         self.carry_out(&doc, &job, finished, step).await?;
         if let Some(job) = self.load(tenant, job_id, run).await?
@@ -84,6 +85,7 @@ impl Core {
         doc: &RunDoc,
         job: &JobSnapshot,
         finished: &PartFinished,
+        seen: Seen,
     ) -> Result<Step, Error> {
         let faults: BTreeMap<ItemIndex, (Fault, bool)> = finished
             .errors
@@ -101,8 +103,8 @@ impl Core {
             settled: settled(job),
             faults,
         };
-        self.step_part(doc, job, &ready_of(doc, finished), &event)
-            .await
+        let ready = ready_of(doc, finished);
+        self.step_part(doc, job, &ready, &event, seen).await
     }
 
     /// Ends a job that fails as a whole as soon as one of its items has failed for good, while

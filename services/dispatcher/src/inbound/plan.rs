@@ -39,16 +39,12 @@ impl Core {
     }
 
     async fn on_accepted(&self, accepted: &JobAccepted) -> Result<Disposition, Error> {
-        let (doc, end) = self.plan_first_run(accepted).await?;
-        if let Some(end) = end {
-            self.close_run(&end).await?;
-            return Ok(Disposition::Ack);
-        }
+        let (doc, mine) = self.plan_first_run(accepted).await?;
         if doc.body_sha256 != accepted.body_sha256 {
             // Two bodies under one idempotency key, admitted while the record was lost.
             tracing::warn!(job = %doc.job, "another body came first under this key");
         }
-        self.start_run(&doc).await?;
+        self.start_run(&doc, mine).await?;
         tracing::info!(job = %doc.job, operation = %doc.request.operation(),
             parts = doc.plan.len(), "planned");
         Ok(Disposition::Ack)
@@ -121,7 +117,7 @@ impl Core {
             });
         };
         if let Some(doc) = self.plan_retry(&end, accepted_at).await? {
-            self.start_run(&doc).await?;
+            self.start_run(&doc, false).await?;
             tracing::info!(%job, run = doc.run, "planned again");
         }
         Ok(Disposition::Ack)

@@ -49,6 +49,8 @@ pub struct House {
     pub tenant: Tenant,
     pub sim: Sim,
     pub processes: BTreeMap<&'static str, Process>,
+    /// Where each process tells its numbers.
+    admin: BTreeMap<&'static str, String>,
     env: BTreeMap<String, String>,
     dir: tempfile::TempDir,
     tasks: Tasks,
@@ -144,6 +146,7 @@ impl House {
             tenant: "acme".parse()?,
             sim,
             processes: BTreeMap::new(),
+            admin: BTreeMap::new(),
             env,
             dir: tempfile::tempdir()?,
             tasks,
@@ -190,7 +193,15 @@ impl House {
         let ready = ready.await;
         ready.with_context(|| process.log_tail())?;
         self.processes.insert(name, process);
+        self.admin
+            .insert(name, format!("http://{}", ports["admin"]));
         Ok(())
+    }
+
+    /// What a process tells of itself in numbers.
+    pub async fn metrics(&self, name: &'static str) -> anyhow::Result<String> {
+        let call = photofinish_kit::client()?.get(format!("{}/metrics", self.admin[name]));
+        Ok(call.send().await?.error_for_status()?.text().await?)
     }
 
     /// What the processes have logged, for a test that fails.

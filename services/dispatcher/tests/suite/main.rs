@@ -12,4 +12,5 @@ mod isolation;
 mod pausing;
 mod planning;
 mod scripted;
+mod starting;
 mod submitting;

@@ -2,11 +2,15 @@
 
 use crate::streams;
 use axum::http::HeaderValue;
+use photofinish_contract::request::BODY_BYTES_MAX;
 use photofinish_runtime::config::de;
 use photofinish_runtime::http::Limits;
 use photofinish_runtime::tls::{Tls, TlsSection};
 use serde::Deserialize;
 use std::time::Duration;
+
+/// A few of the largest bodies.
+const BODIES_BYTES_MIN: usize = 4 * BODY_BYTES_MAX;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,6 +18,8 @@ use std::time::Duration;
 pub struct HttpSection {
     pub listen: String,
     pub connections_max: usize,
+    pub connections_per_address_max: usize,
+    pub bodies_bytes_max: usize,
     #[serde(deserialize_with = "de::seconds", rename = "header_timeout_s")]
     pub header_timeout: Duration,
     #[serde(deserialize_with = "de::seconds", rename = "body_timeout_s")]
@@ -35,6 +41,8 @@ pub struct Http {
     pub listen: String,
     /// What a connection may take.
     pub limits: Limits,
+    /// Bytes of bodies on their way in.
+    pub bodies_bytes_max: usize,
     /// In which a request's body must be there.
     pub body_timeout: Duration,
     /// In which a call is answered.
@@ -59,6 +67,11 @@ impl HttpSection {
             if number == 0 {
                 errors.push(format!("http.{name}: must be at least 1"));
             }
+        }
+        if self.bodies_bytes_max < BODIES_BYTES_MIN {
+            errors.push(format!(
+                "http.bodies_bytes_max: must be at least {BODIES_BYTES_MIN}"
+            ));
         }
         for (name, time) in [
             ("header_timeout_s", self.header_timeout),
@@ -90,9 +103,14 @@ impl HttpSection {
             listen: self.listen.clone(),
             limits: Limits {
                 connections_max: self.connections_max,
+                connections_per_address_max: match self.connections_per_address_max {
+                    0 => self.connections_max.div_ceil(2),
+                    own => own,
+                },
                 head: self.header_timeout,
                 write: self.write_timeout,
             },
+            bodies_bytes_max: self.bodies_bytes_max,
             body_timeout: self.body_timeout,
             request_timeout: self.request_timeout,
             streams: streams::Limits {

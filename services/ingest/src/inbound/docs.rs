@@ -202,6 +202,7 @@ fn complete(method: &str, operation: &mut Value) {
         ]);
     }
     always.push((400, "What was sent cannot be read"));
+    always.push((431, "The address and headers are too large"));
     always.push((406, "`Accept` names no type that this call answers with"));
     let place = |wanted: &str| {
         let list = operation["parameters"].as_array();

@@ -11,7 +11,7 @@ use crate::core::Ingest;
 use axum::Json;
 use axum::extract::State;
 use photofinish_contract::doctor::{Check, Diagnosis, State as Stands};
-use photofinish_objects::{Lifecycle, ObjectsError};
+use photofinish_objects::{DefaultEncryption, Encryption, Lifecycle, ObjectsError};
 use photofinish_runtime::error_chain;
 use std::sync::Arc;
 use utoipa_axum::routes;
@@ -41,6 +41,7 @@ async fn diagnose(ingest: &Ingest) -> Diagnosis {
     // Of a bucket that does not answer nothing more can be learnt.
     if checks.iter().all(|check| check.state == Stands::Ok) {
         checks.push(presigned_urls(ingest).await);
+        checks.extend(encryption(ingest).await);
         checks.extend(lifecycle(ingest).await);
     }
     checks.extend(servers::broker(ingest).await);
@@ -87,7 +88,44 @@ async fn presigned_urls(ingest: &Ingest) -> Check {
             Stands::Wrong,
             error_chain(&error),
             "Clients and workers are given such URLs: s3.public_endpoint must be reached by both, \
-             and urls.output_ttl_s be at most 7 days.",
+             urls.output_ttl_s be at most 7 days, and the bucket's policy demand no header of a PUT.",
+        ),
+    }
+}
+
+/// Whether what comes by presigned addresses, which carry no headers, is encrypted as the rest.
+async fn encryption(ingest: &Ingest) -> Option<Check> {
+    let wanted = &ingest.config.s3.encryption;
+    if *wanted == Encryption::Bucket {
+        return None;
+    }
+    let answer = ingest.objects.default_encryption().await;
+    let answer = answer.unwrap_or_else(|error| DefaultEncryption::NotKnown(error_chain(&error)));
+    Some(encrypted(wanted, answer))
+}
+
+fn encrypted(wanted: &Encryption, answer: DefaultEncryption) -> Check {
+    const NAME: &str = "encryption_default";
+    let advice = format!(
+        "Give the bucket this default encryption: {}. What workers push and clients upload comes by \
+         presigned addresses, which cannot ask for it as s3.encryption does.",
+        wanted.told()
+    );
+    match answer {
+        DefaultEncryption::Set(there) if there.covers(wanted) => {
+            Check::ok(NAME, format!("the bucket's own is {}", there.told()))
+        }
+        DefaultEncryption::Set(there) => Check::not(
+            NAME,
+            Stands::Warning,
+            format!("the bucket's own is {}", there.told()),
+            advice,
+        ),
+        DefaultEncryption::NotKnown(why) => Check::not(
+            NAME,
+            Stands::Unknown,
+            format!("the bucket does not tell its own ({why})"),
+            advice,
         ),
     }
 }
@@ -154,6 +192,18 @@ fn rule(name: &str, answer: &Lifecycle, days: Option<u32>, prefix: &str, advice:
 mod tests {
     use super::*;
     use photofinish_objects::LifecycleRule;
+
+    #[test]
+    fn a_default_that_is_less_than_what_is_asked_for_is_told() {
+        let of = |wanted, there| encrypted(&wanted, DefaultEncryption::Set(there));
+        let kms = || Encryption::Kms { key_id: None };
+        assert_eq!(of(Encryption::Aes256, kms()).state, Stands::Ok);
+        let less = of(kms(), Encryption::Aes256);
+        assert_eq!(less.state, Stands::Warning);
+        assert!(less.advice.unwrap().contains("aws:kms"));
+        let unknown = DefaultEncryption::NotKnown("403".to_owned());
+        assert_eq!(encrypted(&kms(), unknown).state, Stands::Unknown);
+    }
 
     #[test]
     fn a_rule_is_there_missing_or_not_known() {

@@ -6,7 +6,7 @@
 
 use crate::config::Http;
 use crate::error::Refusal;
-use crate::problems::{BodyTimeout, with_instance};
+use crate::problems::{Arriving, with_instance};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER,
@@ -42,11 +42,11 @@ static METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// The times of a call.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    /// Until its body is there.
-    pub(super) body: Duration,
+/// What a call may take.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    /// While its body comes.
+    pub(super) body: Arriving,
     /// Until it is answered.
     pub(super) request: Duration,
 }
@@ -133,7 +133,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// Refuses what cannot be answered in a type that the client takes, and answers in time.
 pub(super) async fn bounded(
-    State(times): State<Times>,
+    State(bounds): State<Bounds>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -142,8 +142,8 @@ pub(super) async fn bounded(
         let detail = format!("this call answers with {}", offered.join(" or "));
         return Refusal::new(406, Code::NotAcceptable, detail).into_response();
     }
-    request.extensions_mut().insert(BodyTimeout(times.body));
-    match tokio::time::timeout(times.request, next.run(request)).await {
+    request.extensions_mut().insert(bounds.body);
+    match tokio::time::timeout(bounds.request, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => {
             let detail = "the answer was not there in time; send the request again, \

@@ -6,9 +6,10 @@
 use super::Routes;
 use crate::core::Ingest;
 use crate::error::{Error, Refusal};
-use crate::problems::{JsonBody, Path};
+use crate::problems::{BodyOf, JsonBody, Path};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use photofinish_broker::{Outgoing, Target};
 use photofinish_contract::announcement::{Announcement, Wanted};
 use photofinish_contract::messages::{Heard, Signal};
@@ -30,6 +31,24 @@ pub(super) fn routes() -> Routes {
     Routes::default().routes(routes!(runpod))
 }
 
+/// A caller with an attempt's token: nothing is read of anybody else.
+struct AsAttempt(AttemptRef);
+
+impl FromRequestParts<Arc<Ingest>> for AsAttempt {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, ingest: &Arc<Ingest>) -> Result<Self, Refusal> {
+        let Path(token) = Path::<String>::from_request_parts(parts, ingest).await?;
+        let attempt = ingest.config.tokens.verify(Purpose::Hook, &token);
+        let attempt = attempt.map_err(|_| {
+            let detail = "the address is not one that we gave out";
+            Refusal::new(401, Code::Unauthorized, detail)
+        })?;
+        parts.extensions.insert(BodyOf(attempt.tenant.clone()));
+        Ok(Self(attempt))
+    }
+}
+
 /// What a worker or RunPod says of an attempt; the token names it and is the only credential.
 #[utoipa::path(post, path = "/hooks/runpod/{token}", tag = "hooks",
     params(("token" = String, Path, description = "As it was given to the worker")),
@@ -40,20 +59,9 @@ pub(super) fn routes() -> Routes {
         (status = 403, body = Problem, description = "The announcement is of another attempt")))]
 async fn runpod(
     State(ingest): State<Arc<Ingest>>,
-    Path(token): Path<String>,
+    AsAttempt(attempt): AsAttempt,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Wanted>, Refusal> {
-    let attempt = ingest
-        .config
-        .tokens
-        .verify(Purpose::Hook, &token)
-        .map_err(|_| {
-            Refusal::new(
-                401,
-                Code::Unauthorized,
-                "the address is not one that we gave out",
-            )
-        })?;
     photofinish_runtime::trace::about(&attempt.tenant, &attempt.job);
     if let Some(heard) = heard(&attempt, body)? {
         signal(

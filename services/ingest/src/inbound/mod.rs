@@ -14,12 +14,14 @@ mod hooks;
 mod jobs;
 mod old;
 mod outputs;
+mod planned;
 mod query;
 mod submissions;
 mod uploads;
 
+use crate::bodies::Bodies;
 use crate::core::Ingest;
-use crate::problems;
+use crate::problems::{self, Arriving};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -36,6 +38,7 @@ type Routes = OpenApiRouter<Arc<Ingest>>;
 fn api() -> Routes {
     Routes::default()
         .merge(jobs::routes())
+        .merge(planned::routes())
         .merge(outputs::routes())
         .merge(events::routes())
         .merge(uploads::routes())
@@ -53,8 +56,11 @@ fn api() -> Routes {
 pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
     let (router, _) = api().split_for_parts();
     let http = &ingest.config.http;
-    let times = edge::Times {
-        body: http.body_timeout,
+    let bounds = edge::Bounds {
+        body: Arriving {
+            timeout: http.body_timeout,
+            bodies: Bodies::new(http.bodies_bytes_max),
+        },
         request: http.request_timeout,
     };
     let cors = option_layer(edge::cors(http));
@@ -63,7 +69,7 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .method_not_allowed_fallback(problems::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(problems::panicked))
-        .layer(from_fn_with_state(times, edge::bounded))
+        .layer(from_fn_with_state(bounds, edge::bounded))
         .layer(from_fn(edge::observed))
         .layer(cors)
         .layer(edge::gzip());

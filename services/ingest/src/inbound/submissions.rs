@@ -131,12 +131,12 @@ impl Ingest {
                 return Err(unknown(detail.to_owned()));
             }
         };
-        match self.tenant_record(&tenant).await? {
-            Some(_) => Ok(tenant),
-            None => Err(unknown(format!(
-                "there is no tenant {tenant}; an operator makes it"
-            ))),
+        if self.is_tenant(&tenant).await? {
+            return Ok(tenant);
         }
+        Err(unknown(format!(
+            "there is no tenant {tenant}; an operator makes it"
+        )))
     }
 
     /// Whether `reply_to` is named as a queue of another tenant (`{tenant}.…`): an answer goes out with our rights, and
@@ -149,7 +149,7 @@ impl Ingest {
         // `amq.…` is named by RabbitMQ.
         let other = owner.filter(|owner| *owner != "amq" && Some(*owner) != own);
         match other.and_then(|other| other.parse::<Tenant>().ok()) {
-            Some(other) => Ok(self.tenant_record(&other).await?.is_some()),
+            Some(other) => self.is_tenant(&other).await,
             None => Ok(false),
         }
     }

@@ -1,8 +1,11 @@
 //! Every route that the served document names, called by whom it is not for: a route that is added is asked as well.
 
 use crate::house::{House, OPERATOR, SOON, ask, job};
+use crate::jobs::half_done;
 use photofinish_kit::{Method, wait_for};
-use photofinish_model::JobId;
+use photofinish_model::delivery::DeliveryStatus;
+use photofinish_model::{JobId, JobStatus};
+use photofinish_runtime::Clock;
 use serde_json::{Value, json};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -110,20 +113,21 @@ async fn call(house: &House, route: &Route, path: &str, key: Option<&str>) -> (u
     ask(call).await
 }
 
-/// A job, an endpoint and a delivery of the house's tenant.
+/// A job with an output, an endpoint and a delivery of the house's tenant.
 async fn things(house: &House) -> Things {
-    let (status, job) = house.submit(None, &job(1)).await;
-    assert_eq!(status, 202, "{job}");
-    house.planned().await;
+    let job = half_done(house).await.job;
     let wish = json!({"url": "https://example.com/mine"});
     let (status, endpoint) = house.post("/v1/webhook-endpoints", &wish).await;
     assert_eq!(status, 201, "{endpoint}");
-    let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let endpoint = endpoint["id"].as_str().unwrap().to_owned();
+    let delivery = "dlv_of_the_house".to_owned();
+    let at = Clock::system().now();
+    crate::webhooks::delivery(house, &endpoint, &delivery, at, DeliveryStatus::Failed).await;
     Things {
         tenant: house.tenant.to_string(),
-        job: id(&job),
-        endpoint: id(&endpoint),
-        delivery: "dlv_of_somebody_else".to_owned(),
+        job: job.to_string(),
+        endpoint,
+        delivery,
     }
 }
 
@@ -186,6 +190,20 @@ async fn nobody_reaches_what_is_not_his() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     untouched(&house, &things).await;
+    // What was refused is there for its owner: it was not merely missing.
+    for route in routes.iter().filter(|route| {
+        let of_one = route.path.contains("{id}") || route.path.contains("{item}");
+        of_one && route.method == Method::GET && !route.is_for_operators() && !route.is_open()
+    }) {
+        let path = route.filled(&things);
+        let own = house.mine(Method::GET, &path).header("accept", "*/*");
+        let own = own.send().await.unwrap();
+        assert!(
+            [200, 302].contains(&own.status().as_u16()),
+            "{path}: {}",
+            own.status()
+        );
+    }
 }
 
 /// Everything is as it was.
@@ -194,7 +212,10 @@ async fn untouched(house: &House, things: &Things) {
     let shown = wait_for(SOON, "the job", || async {
         house.jobstore.job(&job).await.ok()?
     });
-    assert_eq!(shown.await.unwrap().tenant, house.tenant);
+    let shown = shown.await.unwrap();
+    assert_eq!(shown.tenant, house.tenant);
+    assert_eq!((shown.status, shown.run), (JobStatus::Failed, 1));
+    assert!(shown.outputs_deleted_at.is_none());
     let (_, endpoint) = house
         .get(&format!("/v1/webhook-endpoints/{}", things.endpoint))
         .await;

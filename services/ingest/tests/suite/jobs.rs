@@ -239,8 +239,15 @@ async fn a_run_is_stopped_before_its_end_and_done_again_after_it() {
     let ended = format!("/v1/jobs/{}", end.job);
     let (status, late) = ask(house.mine(Method::DELETE, &ended)).await;
     assert_eq!((status, &late["code"]), (409, &json!("job_finished")));
-    let (status, _) = house.post(&format!("{ended}/retry"), &json!({})).await;
-    assert_eq!(status, 202);
+    let (status, again) = house.post(&format!("{ended}/retry"), &json!({})).await;
+    assert_eq!((status, &again["run"]), (202, &json!(2)), "{again}");
+    assert_eq!(again["status"], "accepted");
+    assert!(again["error"].is_null() && again["finished_at"].is_null());
+    assert_eq!(
+        again["outputs"][0]["status"], "stored",
+        "what succeeded stays"
+    );
+    assert_eq!(again["outputs"][1]["status"], "pending");
     let (PlanMessage::JobCommand(command), _) = house.planned().await else {
         unreachable!("no command")
     };
@@ -252,6 +259,31 @@ async fn a_run_is_stopped_before_its_end_and_done_again_after_it() {
     let _recorded = house.jobstore.finish(&whole).await.unwrap();
     let (status, done) = house.post(&format!("{ended}/retry"), &json!({})).await;
     assert_eq!((status, &done["code"]), (409, &json!("nothing_to_retry")));
+}
+
+#[tokio::test]
+async fn a_runs_plan_is_told_to_its_tenant_once_it_is_there() {
+    let house = House::open().await;
+    let (_, stranger) = house.make_tenant("plan-less").await;
+    house.submit(None, &job(3)).await;
+    let told = accepted(house.planned().await.0);
+    let path = format!("/v1/jobs/{}/plan", told.job);
+    let (status, early) = house.get(&path).await;
+    assert_eq!((status, &early["code"]), (404, &json!("not_found")));
+    let part = |part, items: &[u16]| PartPlan {
+        part,
+        items: items.to_vec(),
+    };
+    let doc = RunDoc {
+        plan: vec![part(0, &[0, 2]), part(1, &[1])],
+        ..run_doc(&house, &told, &job(3))
+    };
+    house.objects.put_run(&doc).await.unwrap();
+    let plan = json!({"run": 1,
+        "parts": [{"part": 0, "items": [0, 2]}, {"part": 1, "items": [1]}]});
+    assert_eq!(house.get(&path).await, (200, plan));
+    let foreign = house.call(Method::GET, &path).bearer_auth(stranger);
+    assert_eq!(ask(foreign).await.0, 404);
 }
 
 #[tokio::test]

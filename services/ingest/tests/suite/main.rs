@@ -5,6 +5,7 @@ mod house;
 
 mod amqp;
 mod anything;
+mod crowd;
 mod doctor;
 mod edge;
 mod estimates;

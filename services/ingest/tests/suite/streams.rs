@@ -18,13 +18,13 @@ use tokio::time::timeout;
 const WOKEN: Duration = Duration::from_millis(4500);
 
 /// A stream as a client reads it.
-struct Followed {
+pub(crate) struct Followed {
     answer: Response,
     text: String,
 }
 
 impl Followed {
-    async fn open(call: RequestBuilder) -> Self {
+    pub(crate) async fn open(call: RequestBuilder) -> Self {
         let answer = call.send().await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -34,7 +34,7 @@ impl Followed {
     }
 
     /// Id, type and body of the next event; nothing at the end of the stream.
-    async fn next(&mut self) -> Option<(u64, String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(u64, String, Value)> {
         let next = async {
             loop {
                 if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -59,7 +59,7 @@ impl Followed {
     }
 }
 
-fn follow(house: &House, job: &str, after: Option<u64>) -> RequestBuilder {
+pub(crate) fn follow(house: &House, job: &str, after: Option<u64>) -> RequestBuilder {
     let call = house.mine(Method::GET, &format!("/v1/jobs/{job}/events"));
     let call = call.header("accept", "text/event-stream");
     match after {
@@ -82,7 +82,7 @@ async fn tell(house: &House, event: &JobEvent) {
     house.broker.publisher().publish(outgoing).await.unwrap();
 }
 
-fn progress(job: &JobSnapshot, settled: u32) -> JobEvent {
+pub(crate) fn progress(job: &JobSnapshot, settled: u32) -> JobEvent {
     JobEvent {
         job: job.job.clone(),
         tenant: job.tenant.clone(),

@@ -371,6 +371,15 @@ async fn no_secret_of_ours_is_shown_twice_or_kept_in_clear() {
         .operate(Method::POST, "/tenants/notifier/amqp-user", None)
         .await;
     assert_eq!(status, 409, "its queues would be ours");
+    let taken = format!("x-{}", uuid::Uuid::new_v4().simple());
+    house.make_tenant(&taken).await;
+    let theirs = house.rabbit.user(&taken, "theirs", (".*", ".*", ".*"));
+    theirs.await.unwrap();
+    let taken = format!("/tenants/{taken}/amqp-user");
+    for method in [Method::POST, Method::DELETE] {
+        let (status, problem) = house.operate(method, &taken, None).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("not_allowed")));
+    }
     assert_eq!(house.operate(Method::DELETE, &path, None).await.0, 204);
     assert_eq!(house.operate(Method::DELETE, &path, None).await.0, 204);
 }

@@ -1,6 +1,7 @@
 //! Webhook endpoints and deliveries: secrets that are replaced, tests, gaps and replays.
 
 use crate::house::{House, KEY, SOON, ask};
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use photofinish_broker::{Disposition, WorkQueue};
 use photofinish_contract::event::EventType;
@@ -149,7 +150,13 @@ async fn a_test_is_one_message_and_none_to_a_disabled_endpoint() {
 }
 
 /// Notes a delivery to an endpoint, tried once.
-async fn delivery(house: &House, endpoint: &str, id: &str, at: Timestamp, status: DeliveryStatus) {
+pub(crate) async fn delivery(
+    house: &House,
+    endpoint: &str,
+    id: &str,
+    at: Timestamp,
+    status: DeliveryStatus,
+) {
     let record = DeliveryRecord {
         id: id.to_owned(),
         event_id: format!("evt_{id}"),
@@ -167,7 +174,6 @@ async fn delivery(house: &House, endpoint: &str, id: &str, at: Timestamp, status
         },
         created_at: at,
     };
-    house.jobstore.delivery_create(id, &record).await.unwrap();
     let attempt = AttemptLog {
         number: 1,
         at,
@@ -177,8 +183,9 @@ async fn delivery(house: &House, endpoint: &str, id: &str, at: Timestamp, status
         timing: None,
         response: Some("no".to_owned()),
     };
-    let noted = house.jobstore.delivery_attempt(id, &attempt, status, None);
-    let _ = noted.await.unwrap();
+    let store = &house.jobstore;
+    let noted = store.delivery_tried(id, &record, status, &attempt);
+    noted.await.unwrap();
 }
 
 #[tokio::test]
@@ -350,6 +357,36 @@ async fn many_deliveries_are_sent_again_at_once_and_listed_by_time() {
     let (_, none) = list("created_before=2026-11-22T10:00:00Z").await;
     assert_eq!(none["data"], json!([]));
     assert_eq!(list("status=odd").await.0, 422);
+}
+
+/// More than are counted for an answer.
+const MANY: usize = 5_001;
+
+#[tokio::test]
+async fn of_very_many_deliveries_that_are_sent_again_the_answer_says_that_there_are_more() {
+    let house = House::open().await;
+    let (path, _) = endpoint(&house).await;
+    let at: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+    let names: Vec<String> = (0..MANY).map(|number| format!("dlv_{number:04}")).collect();
+    let failed = DeliveryStatus::Failed;
+    let made = names
+        .iter()
+        .map(|name| delivery(&house, id_of(&path), name, at, failed));
+    futures_util::stream::iter(made)
+        .buffer_unordered(100)
+        .collect::<Vec<()>>()
+        .await;
+    let wish = json!({"endpoint": id_of(&path), "since": "2026-11-22T10:00:00Z"});
+    let (status, answer) = house.post("/v1/deliveries/replay", &wish).await;
+    assert_eq!((status, &answer["more"]), (202, &json!(true)), "{answer}");
+    let counted = answer["replayed"].as_u64().unwrap();
+    assert!((5_000..=MANY as u64).contains(&counted), "{counted}");
+    // All of them, however many were counted: the wish names a time and no deliveries.
+    let told: NotifierMessage = told(&house, WorkQueue::Events).await;
+    assert!(matches!(
+        told,
+        NotifierMessage::Webhook(WebhookCommand::Replay(wanted)) if wanted.since == at
+    ));
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use crate::core::Notifier;
 use crate::error::Error;
+use crate::records::record_of;
 use crate::telemetry;
 use jiff::Timestamp;
 use photofinish_broker::{Disposition, Incoming};
 use photofinish_contract::messages::{AnyEvent, DeliveryDue};
 use photofinish_jobstore::{
-    Begun, DeliveryRecord, DeliveryView, JobStoreError, Receipt, Recorded, Turn,
+    Begun, CachedRecord, DeliveryRecord, DeliveryView, JobStoreError, Receipt, Recorded, Turn,
 };
 use photofinish_model::JobId;
 use photofinish_model::delivery::{Answer, DeliveryStatus, Next, after, spent, uncalled};
@@ -29,6 +30,9 @@ struct Place {
     /// Since the round began.
     age: Duration,
 }
+
+/// The copy of the record that says where it goes.
+type Copied = Result<Option<CachedRecord>, JobStoreError>;
 
 /// What came of a message's turn.
 enum Called {
@@ -52,7 +56,8 @@ impl Notifier {
         let job = due.event.job().map_or("", JobId::as_str);
         photofinish_runtime::trace::about(due.event.tenant(), job);
         let _alone = self.in_hand.take(&due.delivery).await;
-        let known = match self.begin(&due, &incoming).await {
+        let (begun, copy) = self.begin(&due, &incoming).await;
+        let known = match begun {
             Begun::Pass(known) => known,
             Begun::Drop => {
                 metrics::counter!("photofinish_notifier_copies_dropped_total").increment(1);
@@ -64,7 +69,8 @@ impl Notifier {
             Some(DeliveryStatus::Pending) | None => {}
         }
         let place = place(&due, &incoming, known.as_deref(), self.clock.now());
-        match self.call(&due, place, sent_away(&incoming)).await {
+        let calling = self.call(&due, place, sent_away(&incoming), copy);
+        match calling.await {
             Ok(Called::Tried(tried)) => self.conclude(&due, place, tried).await,
             Ok(Called::SentAway(wait)) => Disposition::Snooze { wait, mark: None },
             Err(error) if error.gives_up(incoming.attempt) => {
@@ -89,9 +95,15 @@ impl Notifier {
     }
 
     /// Calls the receiver, if it may be called now.
-    async fn call(&self, due: &DeliveryDue, place: Place, sent_away: u32) -> Result<Called, Error> {
+    async fn call(
+        &self,
+        due: &DeliveryDue,
+        place: Place,
+        sent_away: u32,
+        copy: Copied,
+    ) -> Result<Called, Error> {
         let refused = |why| Called::Tried(Tried::refused(self.clock.now(), why));
-        let destination = self.destination(due.event.tenant(), &due.receiver);
+        let destination = self.destination_through(copy, due.event.tenant(), &due.receiver);
         let destination = match destination.await? {
             Ok(destination) => destination,
             Err(why) => return Ok(refused(why)),
@@ -271,8 +283,9 @@ impl Notifier {
         }
     }
 
-    /// One receipt of a delivery; with Redis away it passes, and nothing is known of it.
-    async fn begin(&self, due: &DeliveryDue, incoming: &Incoming) -> Begun {
+    /// One receipt of a delivery, with the copy of its receiver's record; with Redis away it passes, and nothing is known
+    /// of it.
+    async fn begin(&self, due: &DeliveryDue, incoming: &Incoming) -> (Begun, Copied) {
         let (turn, id) = incoming
             .turn
             .map_or((0, Uuid::nil()), |turn| (turn.turn, turn.turn_id));
@@ -281,15 +294,21 @@ impl Notifier {
             turn_id: &id.to_string(),
             replay: due.replay,
         };
-        let begun = self.jobstore.delivery_begin(&due.delivery, receipt).await;
-        begun.unwrap_or_else(|error| {
-            tracing::warn!(
-                delivery = due.delivery,
-                error = photofinish_runtime::error_chain(&error),
-                "read a delivery"
-            );
-            Begun::Pass(None)
-        })
+        let (kind, of) = record_of(due.event.tenant(), &due.receiver);
+        let begun = self
+            .jobstore
+            .delivery_begin(&due.delivery, receipt, (kind, &of));
+        match begun.await {
+            Ok((begun, copy)) => (begun, Ok(copy)),
+            Err(error) => {
+                tracing::warn!(
+                    delivery = due.delivery,
+                    error = photofinish_runtime::error_chain(&error),
+                    "read a delivery"
+                );
+                (Begun::Pass(None), Err(error))
+            }
+        }
     }
 }
 

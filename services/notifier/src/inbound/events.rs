@@ -4,6 +4,7 @@ use crate::core::Notifier;
 use crate::error::Error;
 use crate::first::AT_ONCE_RECEIVERS_MAX;
 use crate::gate::{Pace, WAIT_MIN};
+use crate::snapshots::Material;
 use crate::views;
 use photofinish_broker::{Disposition, Incoming, Outgoing, Target};
 use photofinish_contract::event::{EventType, WebhookBody};
@@ -11,9 +12,20 @@ use photofinish_contract::messages::{AnyEvent, JobEvent, NotifierMessage};
 use photofinish_contract::telling;
 use photofinish_jobstore::Logged;
 use photofinish_model::Operation;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(super) const CLOUD_EVENT: &str = "application/cloudevents+json";
+
+/// Waits before an event that a queue of its tenant's has refused is published once more, each with the mark of having
+/// had it: the queue is full, or has no leader at the moment. Then it is given up there; progress, of which more comes,
+/// at once.
+const UNHEARD: [(&str, Duration); 5] = [
+    ("x-photofinish-refused-1", Duration::from_secs(2)),
+    ("x-photofinish-refused-2", Duration::from_secs(10)),
+    ("x-photofinish-refused-3", Duration::from_secs(30)),
+    ("x-photofinish-refused-4", Duration::from_mins(1)),
+    ("x-photofinish-refused-5", Duration::from_mins(2)),
+];
 
 impl Notifier {
     /// Handles one message of the queue.
@@ -37,6 +49,7 @@ impl Notifier {
             count(kind, "copy");
             return Disposition::Ack;
         }
+        let is_passing = event.event == EventType::JobProgress;
         match self.tell(event).await {
             Ok(disposition) => {
                 let outcome = if disposition == Disposition::Ack {
@@ -46,6 +59,18 @@ impl Notifier {
                 };
                 count(kind, outcome);
                 disposition
+            }
+            Err(error) if error.is_refused() => {
+                let again = unheard(&incoming).filter(|_| !is_passing);
+                count(
+                    kind,
+                    if again.is_some() {
+                        "refused"
+                    } else {
+                        "unheard"
+                    },
+                );
+                again.unwrap_or(Disposition::Ack)
             }
             Err(error) => {
                 count(kind, "error");
@@ -102,23 +127,26 @@ impl Notifier {
     }
 
     async fn tell_now(&self, event: &JobEvent) -> Result<Disposition, Error> {
-        let Some(snapshot) = self.snapshot(event).await? else {
-            return Err(Error::Missing {
-                what: "the job",
-                id: event.job.to_string(),
-            });
-        };
+        let Material {
+            snapshot,
+            endpoints,
+            logged,
+        } = self.material(event).await?;
         if event.event == EventType::JobProgress && snapshot.status.is_final() {
             // Its end is told, or is about to be.
             return Ok(Disposition::Ack);
         }
-        let new = match self.log(event).await {
+        let logged = match logged {
+            Some(logged) => logged,
+            None => self.log(event).await,
+        };
+        let new = match logged {
             Logged::New => true,
             Logged::Stands => false,
             Logged::Later(wait) => return Ok(Disposition::RetryLater(wait.max(WAIT_MIN))),
             Logged::Stale => return Ok(Disposition::Ack),
         };
-        let told = self.receivers(event, &snapshot).await?;
+        let told = self.receivers(event, &snapshot, endpoints).await?;
         let operation = snapshot.operation;
         let body = self.webhook_body(event, snapshot).await?;
         let few = (1..=AT_ONCE_RECEIVERS_MAX).contains(&told.receivers.len());
@@ -133,12 +161,13 @@ impl Notifier {
             self.publish_cloud_event(event, operation, body),
             self.hand_over_all(&any, told.receivers, bytes)
         );
-        published?;
         handed?;
         let event = any;
         for receiver in told.missed {
             self.note_missed(&event, receiver).await;
         }
+        // Last: a tenant's own queue that refuses keeps no webhook from being sent.
+        published?;
         Ok(Disposition::Ack)
     }
 
@@ -158,7 +187,18 @@ impl Notifier {
     }
 }
 
-fn count(event: &'static str, outcome: &'static str) {
+/// The next wait of a message that a queue of its tenant's refuses; nothing after the last. Other faults do not count.
+pub(super) fn unheard(incoming: &Incoming) -> Option<Disposition> {
+    let next = UNHEARD
+        .iter()
+        .find(|(mark, _)| incoming.header(mark).is_none());
+    next.map(|(mark, wait)| Disposition::Snooze {
+        wait: *wait,
+        mark: Some(mark),
+    })
+}
+
+pub(super) fn count(event: &'static str, outcome: &'static str) {
     metrics::counter!("photofinish_notifier_events_total", "type" => event, "outcome" => outcome)
         .increment(1);
 }

@@ -3,16 +3,16 @@
 use crate::core::Notifier;
 use crate::error::Error;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use photofinish_broker::{Disposition, Incoming, Outgoing, Target};
+use photofinish_broker::{Disposition, Incoming, Outgoing, PublishError, Target};
 use photofinish_contract::event::EventType;
 use photofinish_contract::messages::{
     AnyEvent, DeliveryDue, EndpointEvent, Receiver, ReplayWanted, WebhookCommand,
 };
 use photofinish_contract::webhook::EndpointCloudEvent;
 use photofinish_jobstore::{DeliveryFilter, DeliveryView};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::events::CLOUD_EVENT;
+use super::events::{CLOUD_EVENT, count};
 
 /// Deliveries that one turn of a replay queues.
 const REPLAY_PAGE: usize = 200;
@@ -20,9 +20,6 @@ const REPLAY_PAGE: usize = 200;
 const REPLAY_PARALLEL: usize = 32;
 /// Between two pages: deliveries that are new come in between.
 const REPLAY_PAUSE: Duration = Duration::from_millis(250);
-/// A replay whose turn it is not looks again so soon, and a second later each time, up to so many.
-const REPLAY_AGAIN: Duration = Duration::from_secs(1);
-const REPLAY_LATER_MAX_S: u64 = 59;
 
 impl Notifier {
     /// Carries a command out.
@@ -104,7 +101,12 @@ impl Notifier {
             .content_type(CLOUD_EVENT)
             .kind(cloud.event.as_str())
             .message_id(cloud.id.clone());
-        self.publisher.publish(outgoing).await?;
+        match self.publisher.publish(outgoing).await {
+            Ok(()) => {}
+            // The tenant's own queue: its endpoints are told all the same.
+            Err(PublishError::Refused { .. }) => count("endpoint.disabled", "unheard"),
+            Err(error) => return Err(error.into()),
+        }
         for other in self.endpoints_that_want(&tenant, told.kind()).await? {
             if other != id {
                 let receiver = Receiver::Endpoint { id: other };
@@ -124,12 +126,10 @@ impl Notifier {
         if incoming.turn.is_some() && self.is_old_copy(&key, incoming).await {
             return Ok(Disposition::Ack);
         }
-        let Some(_running) = self.replays.begin(&wanted.tenant) else {
-            let turns = incoming.turn.map_or(0, |turn| turn.turn);
-            return Ok(Disposition::Snooze {
-                wait: REPLAY_AGAIN + Duration::from_secs(turns.min(REPLAY_LATER_MAX_S)),
-                mark: None,
-            });
+        let begun = self.replays.begin(&wanted.tenant, &key, Instant::now());
+        let _running = match begun {
+            Ok(running) => running,
+            Err(wait) => return Ok(Disposition::Snooze { wait, mark: None }),
         };
         let filter = DeliveryFilter {
             endpoint: Some(wanted.endpoint.clone()),

@@ -67,6 +67,30 @@ async fn a_final_event_reaches_the_jobs_url_the_endpoint_and_the_exchange() {
 }
 
 #[tokio::test]
+async fn a_tenants_full_queue_keeps_no_webhook_waiting_and_hears_of_it_once_there_is_room() {
+    let (house, receiver) = (House::open().await, Receiver::start().await.unwrap());
+    let one = json!({"x-max-length": 1, "x-overflow": "reject-publish"});
+    house
+        .bind_with("follower", "acme.job.img2vid.completed", one)
+        .await;
+    let queue = "follower".to_owned();
+    let filler = Outgoing::new(Target::Reply { queue }, "{}");
+    house.broker.publisher().publish(filler).await.unwrap();
+    let job = house.job(1, Some(&receiver.url("/job"))).await;
+    let event = house.complete(&job).await;
+    house.tell(&event).await;
+    receiver.wait(1, SOON).await.unwrap();
+    house.delivery(&job.job, DeliveryStatus::Delivered).await;
+    assert_eq!(house.message("follower").await["payload"], "{}");
+    let message = house.message("follower").await;
+    let cloud = message["payload"].as_str().unwrap();
+    let cloud: serde_json::Value = serde_json::from_str(cloud).unwrap();
+    assert_eq!(cloud["subject"], job.job.as_str());
+    house.settled().await;
+    assert_eq!(receiver.received().len(), 1, "the webhook is sent once");
+}
+
+#[tokio::test]
 async fn events_before_the_end_tell_what_happened_then() {
     let (house, receiver) = (House::open().await, Receiver::start().await.unwrap());
     let job = house.job(2, Some(&receiver.url("/job"))).await;

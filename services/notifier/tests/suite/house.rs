@@ -261,7 +261,7 @@ impl House {
         event(job, EventType::JobCompleted, Moment::Final)
     }
 
-    /// Makes another tenant, and ends a job of it that names this receiver.
+    /// Makes another tenant if it is not there, and ends a job of it that names this receiver.
     pub(crate) async fn job_ends_of(&self, tenant: &str, webhook_url: &str) {
         let tenant: Tenant = tenant.parse().unwrap();
         self.make_tenant(&tenant).await;
@@ -274,8 +274,9 @@ impl House {
     async fn make_tenant(&self, tenant: &Tenant) {
         let record = TenantRecord::new(tenant.clone(), 0, seal(TENANT_SECRET), at());
         let (kind, id) = (TenantRecord::KIND, tenant.as_str());
-        let put = self.objects.system_put(kind, id, None, &record);
-        put.await.unwrap();
+        if let Err(error) = self.objects.system_put(kind, id, None, &record).await {
+            assert!(error.is_conflict(), "{error}");
+        }
     }
 
     /// Waits until the job has a delivery of this status.
@@ -319,12 +320,17 @@ impl House {
 
     /// Binds a queue to `photofinish.events`, once the topology is there.
     pub(crate) async fn bind(&self, queue: &str, routing_key: &str) {
+        self.bind_with(queue, routing_key, json!({})).await;
+    }
+
+    /// The same of a queue with arguments.
+    pub(crate) async fn bind_with(&self, queue: &str, routing_key: &str, arguments: Value) {
         tokio::time::timeout(SOON, self.broker.wait_ready())
             .await
             .unwrap();
         let vhost = self.rabbit.vhost();
         let path = format!("/api/queues/{vhost}/{queue}");
-        let body = json!({"durable": true, "arguments": {}});
+        let body = json!({"durable": true, "arguments": arguments});
         self.rabbit
             .call(Method::PUT, &path, Some(body))
             .await

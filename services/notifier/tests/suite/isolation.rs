@@ -348,3 +348,43 @@ async fn what_one_tenant_is_sent_does_not_keep_another_waiting() {
     assert!(took < Duration::from_secs(10), "it waited for {took:?}");
     assert!(hangs.seen.most.load(Ordering::Relaxed) <= 4, "its share");
 }
+
+/// Longer than a receiver may take that is to be called at once.
+const SLOW: Duration = Duration::from_secs(4);
+
+#[tokio::test]
+async fn receivers_that_answer_slowly_do_not_take_the_place_of_others() {
+    let house = House::open_with(&[
+        ("notifier.deliver_concurrency", "16"),
+        ("notifier.events_concurrency", "16"),
+    ])
+    .await;
+    let slow = Receiver::start().await.unwrap();
+    slow.always(Answer {
+        delay: SLOW,
+        ..Answer::default()
+    });
+    // Of two tenants: each may hold half of all there is, were its receivers well.
+    for number in 0..4 {
+        let id = format!("whe_slow_{number}");
+        house.endpoint(&id, &slow.url("/"), &[]).await;
+    }
+    for number in 0..16 {
+        let url = slow.url(&format!("/{number}"));
+        house.job_ends_of("second", &url).await;
+        jobs_end(&house, 1).await;
+    }
+    wait_until(SOON, "each has answered", || async {
+        let all = deliveries(&house, "whe_slow_0").await;
+        all.iter()
+            .any(|delivery| delivery.status == DeliveryStatus::Delivered)
+    })
+    .await
+    .unwrap();
+    let receiver = Receiver::start().await.unwrap();
+    let begun = Instant::now();
+    house.job_ends_of("third", &receiver.url("/job")).await;
+    receiver.wait(1, SOON).await.unwrap();
+    let took = begun.elapsed();
+    assert!(took < SLOW, "it waited for {took:?}");
+}

@@ -1,7 +1,8 @@
 //! The output server: finished outputs, to whoever has the attempt's token.
 //!
 //! Guarantee: a name in a URL is looked up, never made a path; a file is streamed, never loaded;
-//! every piece that goes out puts the end of lingering off. The routes stand in
+//! every piece that goes out puts the end of lingering off; the span of a served output belongs to
+//! the trace of whoever fetches it, and lasts until the last byte is out. The routes stand in
 //! `contract::announcement`.
 
 use std::sync::Arc;
@@ -15,8 +16,11 @@ use axum::{Json, Router};
 use futures_util::TryStreamExt as _;
 use photofinish_contract::announcement::{AnnouncementKind, ReadyOutput, Wanted};
 use photofinish_model::Nonce;
+use photofinish_runtime::trace;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::attempt::registry::Registry;
 use crate::attempt::state::{self as attempt, Lookup};
@@ -111,10 +115,53 @@ async fn output(
     match found {
         Lookup::Unknown => Err(Refusal::Unknown),
         Lookup::Gone(_) => Err(Refusal::Gone),
-        Lookup::There(output) => send(take, &output, &headers).await.map_err(|error| {
-            tracing::error!(name = output.name, %error, "send an output");
-            Refusal::Broken
-        }),
+        Lookup::There(output) => {
+            let span = served_span(&output, &headers);
+            let sent = send(take, &output, &headers, span.clone());
+            sent.instrument(span.clone()).await.map_err(|error| {
+                tracing::error!(parent: &span, name = output.name, %error, "send an output");
+                trace::failed(&span, "500");
+                Refusal::Broken
+            })
+        }
+    }
+}
+
+/// The span of an output on its way out. Only for who showed the token: nobody else writes into our
+/// traces.
+fn served_span(output: &ReadyOutput, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!(
+        parent: None,
+        "serve",
+        otel.name = "GET /attempts/{nonce}/outputs/{name}",
+        otel.kind = "server",
+        otel.status_code = Empty,
+        "error.type" = Empty,
+        "http.request.method" = "GET",
+        "http.route" = "/attempts/{nonce}/outputs/{name}",
+        "http.response.status_code" = Empty,
+        "photofinish.bytes" = Empty,
+        index = output.index,
+    );
+    let parent = headers
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok());
+    if let Some(parent) = parent {
+        trace::continue_from(&span, parent);
+    }
+    span
+}
+
+/// What goes out of a file: its span ends with it.
+struct Serving {
+    take: Arc<Take>,
+    _span: Span,
+}
+
+impl Serving {
+    /// A piece goes out.
+    fn piece(&self) {
+        self.take.served();
     }
 }
 
@@ -122,6 +169,7 @@ async fn send(
     take: Arc<Take>,
     output: &ReadyOutput,
     headers: &HeaderMap,
+    span: Span,
 ) -> std::io::Result<Response> {
     let etag = format!("\"{}\"", output.sha256);
     let text = |name| {
@@ -138,13 +186,17 @@ async fn send(
         Asked::Part { from, length } => (StatusCode::PARTIAL_CONTENT, from, length),
         Asked::Unsatisfiable => {
             let total = [(header::CONTENT_RANGE, format!("bytes */{}", output.bytes))];
+            span.record("http.response.status_code", 416);
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, total).into_response());
         }
     };
+    span.record("http.response.status_code", status.as_u16());
+    span.record("photofinish.bytes", length);
     let mut file = tokio::fs::File::open(take.dir().join(&output.name)).await?;
     file.seek(std::io::SeekFrom::Start(from)).await?;
     let pieces = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES);
-    let pieces = pieces.inspect_ok(move |_: &Bytes| take.served());
+    let serving = Serving { take, _span: span };
+    let pieces = pieces.inspect_ok(move |_: &Bytes| serving.piece());
     let mut answer = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "video/mp4")

@@ -151,3 +151,42 @@ async fn two_processes_share_a_queue() -> anyhow::Result<()> {
     assert_eq!(bodies.len(), 2);
     Ok(())
 }
+
+/// What is settled while a message before it is in hand is acknowledged without it, and it is not with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_together_leaves_out_what_is_in_hand() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let publisher = process.broker.publisher();
+    let mut taken = process.collect(WorkQueue::Events, 8);
+    let kept = ["3", "20", "a", "b", "c", "d", "e", "f"];
+    let others = (0..40).map(|number| number.to_string());
+    let all = others.chain(kept[2..].iter().map(ToString::to_string));
+    for body in all {
+        publisher.publish(event(body)).await?;
+    }
+    let mut held = Vec::new();
+    // Eight at most may be unacknowledged: so when the last one is here, all others are acknowledged.
+    for _ in 0..46 {
+        let one = next(&mut taken).await?;
+        if kept.iter().any(|body| one.incoming.body == *body) {
+            held.push(one);
+        } else {
+            one.answer(Disposition::Ack);
+        }
+    }
+    rabbit.close_connections().await?;
+    // Void: their channel is gone.
+    drop(held);
+    let mut again = BTreeSet::new();
+    for _ in kept {
+        let one = next(&mut taken).await?.answer(Disposition::Ack);
+        assert!(one.redelivered, "{one:?}");
+        again.insert(String::from_utf8_lossy(&one.body).into_owned());
+    }
+    assert_eq!(again, kept.map(str::to_owned).into());
+    wait_until(SOON, "nothing is left", || async {
+        let depth = process.broker.depth(WorkQueue::Events).await;
+        depth.is_ok_and(|depth| depth == 0)
+    })
+    .await
+}

@@ -8,6 +8,8 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use photofinish_broker::topology::{EVENTS, JOBS, PIPELINE};
 use photofinish_broker::{Grants, Management, ManagementError, Outgoing, Settings, Target};
+use photofinish_kit::Method;
+use serde_json::json;
 
 use crate::rig::{Outside, one, settings};
 
@@ -152,18 +154,76 @@ async fn a_tenants_user_submits_and_hears_its_own_and_nothing_else() -> anyhow::
     // The connection itself was never in doubt.
     client.publish(JOBS, "job.submit", &tenant).await?;
 
-    let refused = management.put_user("guest", "mine", &grants).await;
-    assert!(
-        matches!(refused, Err(ManagementError::NotATenant(_))),
-        "{refused:?}"
-    );
-    management.delete_user(&tenant).await?;
-    management.delete_user(&tenant).await?;
+    management.delete_user(&tenant, &grants).await?;
+    management.delete_user(&tenant, &grants).await?;
     assert!(connect("second").await.is_err());
     let health = management.health().await?;
     assert!(
         health.version.starts_with(['3', '4']) && health.alarms.is_empty(),
         "{health:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_that_somebody_else_made_is_left_as_it_is() -> anyhow::Result<()> {
+    photofinish_kit::install_crypto();
+    // 4.3 takes no rule about keys of an exchange that is not there.
+    let (rabbit, _process) = one().await?;
+    let settings = Settings {
+        management_url: rabbit.api().to_owned(),
+        ..settings(&rabbit.url())
+    };
+    let management = Management::of(&settings)?.unwrap();
+    let name = format!("t-{}", uuid::Uuid::new_v4().simple());
+    let grants = Grants::of(&name).unwrap();
+    let refused = async || {
+        let put = management.put_user(&name, "mine", &grants).await;
+        let deleted = management.delete_user(&name, &grants).await;
+        [put, deleted]
+            .iter()
+            .all(|outcome| matches!(outcome, Err(ManagementError::NotOurs(_))))
+    };
+    // Without tags and with rights of its own, without any, and with a tag.
+    rabbit.user(&name, "theirs", (".*", ".*", ".*")).await?;
+    assert!(refused().await, "rights of its own");
+    let user = format!("/api/users/{name}");
+    let make = async |tags: &str| {
+        rabbit.call(Method::DELETE, &user, None).await?;
+        let body = json!({"password": "theirs", "tags": tags});
+        rabbit.call(Method::PUT, &user, Some(body)).await
+    };
+    make("").await?;
+    assert!(refused().await, "no rights");
+    make("monitoring").await?;
+    assert!(refused().await, "an operator's");
+    let guest = management.put_user("guest", "mine", &grants).await;
+    assert!(
+        matches!(guest, Err(ManagementError::NotOurs(_))),
+        "{guest:?}"
+    );
+    // One that was made here, by an older version.
+    let own = (
+        grants.configure.as_str(),
+        grants.write.as_str(),
+        grants.read.as_str(),
+    );
+    make("").await?;
+    rabbit.user(&name, "old", own).await?;
+    management.put_user(&name, "new", &grants).await?;
+    let shown = rabbit.call(Method::GET, &user, None).await?;
+    assert_eq!(shown["limits"]["max-connections"], 500, "{shown}");
+    // An operator's limit outlives a new password.
+    let limit = format!("/api/user-limits/{name}/max-connections");
+    let seven = json!({"value": 7});
+    rabbit.call(Method::PUT, &limit, Some(seven)).await?;
+    management.put_user(&name, "newer", &grants).await?;
+    let shown = rabbit.call(Method::GET, &user, None).await?;
+    assert_eq!(shown["limits"]["max-connections"], 7, "{shown}");
+    management.delete_user(&name, &grants).await?;
+    assert!(
+        rabbit.call(Method::GET, &user, None).await.is_err(),
+        "it is gone"
     );
     Ok(())
 }

@@ -1,10 +1,11 @@
 use std::time::{Duration, Instant};
 
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use photofinish_broker::topology::{EVENTS, PIPELINE};
 use photofinish_broker::{
-    Family, INTERNAL_BYTES_MAX, Outgoing, Priority, PublishError, REJECTED_CODE, Route, Target,
-    WorkQueue,
+    Family, INTERNAL_BYTES_MAX, Outgoing, Priority, PublishError, REJECTED_CODE, Route, Settings,
+    Target, WorkQueue,
 };
 use photofinish_kit::Rabbit;
 
@@ -107,6 +108,81 @@ async fn what_must_arrive_and_does_not_is_an_error_and_only_that() -> anyhow::Re
     // A publish whose confirm carried another's return is sent again: never fewer, at most one more for each return.
     let arrived = outside.depth(&good).await?;
     assert!((342..=400).contains(&arrived), "{arrived}");
+    Ok(())
+}
+
+/// A queue that refuses whatever is above so many messages.
+async fn limited(outside: &Outside, name: &str, messages_max: i32) -> anyhow::Result<()> {
+    let mut table = FieldTable::default();
+    table.insert("x-max-length".into(), messages_max.into());
+    let overflow = AMQPValue::LongString("reject-publish".into());
+    table.insert("x-overflow".into(), overflow);
+    let options = QueueDeclareOptions::durable();
+    let declared = outside.channel.queue_declare(name.into(), options, table);
+    declared.await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clients_full_queue_is_waited_for_by_nobody() -> anyhow::Result<()> {
+    let (rabbit, process) = one().await?;
+    let outside = Outside::connect(&rabbit.url()).await?;
+    for (name, messages_max) in [("t.full", 1), ("t.events", 1), ("t.more", 100)] {
+        limited(&outside, name, messages_max).await?;
+    }
+    for name in ["t.events", "t.more"] {
+        let (options, table) = (QueueBindOptions::default(), FieldTable::default());
+        let bound =
+            outside
+                .channel
+                .queue_bind(name.into(), EVENTS.into(), "t.#".into(), options, table);
+        bound.await?;
+    }
+    let publisher = process.broker.publisher();
+    for sent in 0..3 {
+        let queue = "t.full".to_owned();
+        let answer = Outgoing::new(Target::Reply { queue }, "{}");
+        let routing_key = "t.job.img2vid.started".to_owned();
+        let event = Outgoing::new(Target::Events { routing_key }, "{}");
+        for outgoing in [answer, event] {
+            match publisher.publish(outgoing).await {
+                Ok(()) => assert_eq!(sent, 0),
+                Err(refused @ PublishError::Refused { .. }) => {
+                    assert!(sent > 0 && !refused.is_transient());
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    assert_eq!(outside.depth("t.full").await?, 1);
+    assert_eq!(outside.depth("t.events").await?, 1);
+    let heard = outside.depth("t.more").await?;
+    assert!(heard >= 3, "the others hear of each: {heard}");
+
+    // A queue of ours that is full is waited for, and said to be.
+    let quick = Settings {
+        publish_timeout_s: 0.3,
+        ..settings(&rabbit.url())
+    };
+    let other = Process::launch(&quick)?;
+    other.ready().await?;
+    limited(&outside, "dispatcher.test", 0).await?;
+    let (options, table) = (QueueBindOptions::default(), FieldTable::default());
+    let key = Route::JobAccepted.to_string();
+    let bound = outside.channel.queue_bind(
+        "dispatcher.test".into(),
+        PIPELINE.into(),
+        key.into(),
+        options,
+        table,
+    );
+    bound.await?;
+    let ours = Outgoing::new(Target::Pipeline(Route::JobAccepted), "{}");
+    let refused = other.broker.publisher().publish(ours).await;
+    assert!(
+        matches!(refused, Err(PublishError::Timeout { .. })),
+        "{refused:?}"
+    );
     Ok(())
 }
 

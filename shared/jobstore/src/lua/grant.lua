@@ -1,7 +1,8 @@
 -- Grants a slot and, if wanted, picks the lane whose turn it is.
 -- KEYS: epoch, slots, grants, count, waiting, marks, served, lanes
 -- ARGV: capacity, in flight by RunPod's own count, holder, ttl ms, epoch age min ms,
---       for which lane (next: pick it | its number | '': none),
+--       for which lane (next: pick it | its number | =, its priority, ., its number: if no lane waits that may have
+--       one more, and the holder is the attempt itself | '': none),
 --       slots that a lane may have (0: any number), paused lanes (,1,7, or ''),
 --       then the priorities, most urgent first
 -- Answers {'young' | 'full' | 'empty' | 'granted' [, priority, lane, mark]}.
@@ -13,7 +14,10 @@ if not epoch then
   epoch = now
 end
 if now - tonumber(epoch) < tonumber(ARGV[5]) then return {'young'} end
-if ARGV[6] == 'next' and redis.call('ZCARD', KEYS[5]) == 0 then return {'empty'} end
+local wanted = ARGV[6]
+local unawaited, its = string.match(wanted, '^=(%a+)%.(%d+)$')
+if unawaited then wanted = its end
+if wanted == 'next' and redis.call('ZCARD', KEYS[5]) == 0 then return {'empty'} end
 -- A grant that came to nothing ends by itself; an attempt that nobody vouches for any more does
 -- not: it is asked for, and only then freed.
 for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
@@ -41,12 +45,19 @@ local function may(lane)
   if paused ~= '' and string.find(paused, ',' .. lane .. ',', 1, true) then return false end
   return lane_max == 0 or (busy[lane] or 0) < lane_max
 end
-if ARGV[6] ~= 'next' then
-  if ARGV[6] ~= '' then
-    if not may(ARGV[6]) then return {'full'} end
-    redis.call('HSET', KEYS[8], ARGV[3], ARGV[6])
+if unawaited then
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[5], 0, -1)) do
+    if may(string.match(member, '%d+$')) then return {'empty'} end
   end
-  redis.call('ZADD', KEYS[3], expires, ARGV[3])
+end
+if wanted ~= 'next' then
+  if wanted ~= '' then
+    if not may(wanted) then return {'full'} end
+    redis.call('HSET', KEYS[8], ARGV[3], wanted)
+  end
+  -- A turn like any other: who comes next is another lane's.
+  if unawaited then redis.call('HSET', KEYS[7], unawaited, wanted) end
+  redis.call('ZADD', KEYS[unawaited and 2 or 3], expires, ARGV[3])
   return {'granted'}
 end
 -- {priority, lane} of each lane that waits and may have one more, the longest unserved first.

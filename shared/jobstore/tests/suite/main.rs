@@ -9,8 +9,10 @@ mod deliveries;
 mod estimates;
 mod fairness;
 mod lists;
+mod older;
 mod records;
 mod slots;
+mod telling;
 mod tenants;
 mod tls;
 

@@ -3,8 +3,8 @@
 use super::*;
 use futures_util::{StreamExt, TryStreamExt};
 use photofinish_jobstore::{
-    Class, Created, Finished, GoesOn, JobStore, JobStoreError, KeptUpload, Settle, Started, Swap,
-    Turn, Wanted,
+    Class, Created, Finished, GoesOn, JobStore, JobStoreError, KeptUpload, RunBegun, Settle,
+    Started, Swap, Turn, Wanted,
 };
 use photofinish_kit::RedisServer;
 use photofinish_model::{Counts, ItemIndex, ItemState, JobId, JobStatus, Nonce, Usage};
@@ -76,6 +76,40 @@ async fn a_newer_run_replaces_an_older_one_and_never_the_other_way() -> Outcome 
     assert!(!store.add_usage(&job, 2, "a", Usage::default()).await?);
     let _ = store.create(&snapshot(2, 3, 2)).await?;
     assert_eq!(store.finish(&end).await?, Finished::Newer);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_begins_is_told_what_is_known_of_it() -> Outcome {
+    let store = store()?;
+    let job = snapshot(4, 1, 2);
+    let due = || async { store.deadlines_due(10).await };
+    assert_eq!(store.begin(&job).await?, RunBegun::Now);
+    assert_eq!(due().await?, [(tenant(), job.job.clone(), 1)], "long past");
+    assert_eq!(store.begin(&job).await?, RunBegun::Before);
+    let other = snapshot(5, 1, 2);
+    let _made = store.create(&other).await?;
+    store.begin_end(&other.job, 1).await?;
+    let begun = store.begin(&other).await?;
+    assert_eq!(begun, RunBegun::UnderWay, "somebody is about to end it");
+    let _over = store.finish_closed(&other).await?;
+    let _marked = store.mark_item(&job.job, 1, 0, &ItemState::Ready).await?;
+    assert_eq!(store.begin(&job).await?, RunBegun::UnderWay);
+    let mut end = job.clone();
+    end.status = JobStatus::Failed;
+    assert_eq!(store.finish_closed(&end).await?, Finished::Recorded);
+    assert_eq!(store.begin(&job).await?, RunBegun::Over);
+    assert_eq!(store.jobs_in_flight().await?, 0);
+    assert_eq!(store.begin(&snapshot(4, 2, 2)).await?, RunBegun::Now);
+    assert_eq!(
+        store.begin(&job).await?,
+        RunBegun::Over,
+        "a newer run is there"
+    );
+    assert_eq!(store.jobs_in_flight().await?, 1);
+    let newer = (tenant(), job.job.clone(), 2);
+    assert_eq!(due().await?, [newer], "what is over has no deadline");
+    assert_eq!(store.finish_closed(&end).await?, Finished::Newer);
     Ok(())
 }
 

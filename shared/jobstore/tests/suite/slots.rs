@@ -81,6 +81,48 @@ async fn a_mark_that_is_newer_than_the_grant_stays() -> Outcome {
 }
 
 #[tokio::test]
+async fn who_passes_nobody_by_gets_a_slot_only_while_nothing_waits() -> Outcome {
+    let store = store()?;
+    let endpoint = "e4";
+    let unawaited = |holder: &str, lane_max| GrantAsk {
+        slot_for: SlotFor::Unawaited(Priority::Normal, 3),
+        lane_max,
+        ..ask(2, holder)
+    };
+    let slot = Grant::Granted { lane: None };
+    assert_eq!(store.grant(endpoint, &unawaited("a", 1)).await?, slot);
+    let grant = store.grant(endpoint, &unawaited("b", 1)).await?;
+    assert_eq!(grant, Grant::Full, "it counts for its lane");
+    store.mark_lane(endpoint, Priority::Low, 9).await?;
+    let grant = store.grant(endpoint, &unawaited("b", 0)).await?;
+    assert_eq!(grant, Grant::NoLane, "somebody waits");
+    let paused = GrantAsk {
+        paused_lanes: [9].into(),
+        ..unawaited("b", 0)
+    };
+    assert_eq!(store.grant(endpoint, &paused).await?, slot, "for nothing");
+    store.free(endpoint, "b").await?;
+    let seen = granted(&store, endpoint).await?;
+    assert!(store.clear_lane(endpoint, seen).await?);
+    assert_eq!(store.grant(endpoint, &unawaited("b", 0)).await?, slot);
+    let grant = store.grant(endpoint, &unawaited("c", 0)).await?;
+    assert_eq!(grant, Grant::Full);
+    let slots = store.slots(endpoint).await?;
+    assert!(slots.iter().all(|slot| slot.kind == SlotKind::Attempt));
+    store.free(endpoint, "a").await?;
+    assert_eq!(store.slots(endpoint).await?.len(), 1);
+    for lane in [3, 5] {
+        store.mark_lane(endpoint, Priority::Normal, lane).await?;
+    }
+    assert_eq!(
+        granted(&store, endpoint).await?.lane,
+        5,
+        "3 has had its turn"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn no_more_slots_than_the_endpoint_has() -> Outcome {
     let store = store()?;
     let endpoint = "e3";

@@ -285,32 +285,15 @@ async fn the_bucket_is_asked_for_its_lifecycle() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_first_plan_is_open_unless_its_run_has_ended() -> Outcome {
+async fn the_first_plan_of_a_first_run_counts_and_the_run_is_open() -> Outcome {
     let (_server, objects) = start().await?;
     let job = JobId::from_random(41);
     let doc = run_doc(&job, 1, 2);
-    assert_eq!(objects.put_first_run(&doc).await?, (doc.clone(), None));
+    assert_eq!(objects.put_first_run(&doc).await?, (doc.clone(), true));
     assert!(objects.is_open(&tenant(), &job, 1).await?);
-    // Once more while it goes on, by a message that was repeated: the first plan counts.
+    // Once more, by a message that was repeated.
     let mut again = doc.clone();
     again.accepted_at = time("2026-11-22T10:00:09Z");
-    assert_eq!(objects.put_first_run(&again).await?, (doc.clone(), None));
-    let mut end = doc.initial_snapshot();
-    end.status = JobStatus::Cancelled;
-    objects.put_end(&end).await?;
-    objects.close(&tenant(), &job, 1).await?;
-    let late = objects.put_first_run(&again).await?;
-    assert_eq!(late, (doc, Some(end)));
-    assert!(
-        !objects.is_open(&tenant(), &job, 1).await?,
-        "it stays closed"
-    );
-
-    // Ended before it was planned: whoever plans it is told.
-    let job = JobId::from_random(42);
-    let doc = run_doc(&job, 1, 2);
-    let end = doc.initial_snapshot();
-    objects.put_end(&end).await?;
-    assert_eq!(objects.put_first_run(&doc).await?, (doc, Some(end)));
+    assert_eq!(objects.put_first_run(&again).await?, (doc, false));
     Ok(())
 }

@@ -4,7 +4,9 @@ use crate::{Outcome, connected, meta, start, tenant, time, upload};
 use bytes::Bytes;
 use photofinish_kit::{Answer, Authority, Receiver, S3, TlsFront, install_crypto};
 use photofinish_model::JobId;
-use photofinish_objects::{Encryption, Lifecycle, Objects, OutputUpload, Settings};
+use photofinish_objects::{
+    DefaultEncryption, Encryption, Lifecycle, Objects, OutputUpload, Settings,
+};
 use std::time::Duration;
 
 fn settings(server: &S3, endpoint: String) -> Settings {
@@ -86,6 +88,33 @@ async fn every_put_asks_for_the_encryption_that_is_set() -> Outcome {
     assert_eq!(asked_for(Encryption::Aes256).await?, of("AES256", ""));
     assert_eq!(asked_for(kms(None)).await?, of("aws:kms", ""));
     assert_eq!(asked_for(kms(Some("k1"))).await?, of("aws:kms", "k1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_bucket_is_asked_how_it_encrypts_by_default() -> Outcome {
+    let (server, objects) = start().await?;
+    // The server of the tests does not know the question.
+    let told = objects.default_encryption().await?;
+    assert!(matches!(told, DefaultEncryption::NotKnown(_)), "{told:?}");
+
+    let telling = Receiver::start().await?;
+    telling.always(Answer {
+        body: "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>\
+               <SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule>\
+               </ServerSideEncryptionConfiguration>"
+            .to_owned(),
+        ..Answer::default()
+    });
+    let endpoint = telling.url("").trim_end_matches('/').to_owned();
+    let objects = Objects::connect(&settings(&server, endpoint))?;
+    let told = objects.default_encryption().await?;
+    assert_eq!(told, DefaultEncryption::Set(Encryption::Aes256));
+    let received = telling.received();
+    let (method, uri) = (&received[0].method, received[0].uri.to_string());
+    assert_eq!(method, "GET");
+    assert!(uri.contains("encryption="), "{uri}");
+    assert!(uri.contains("X-Amz-Signature="), "{uri}");
     Ok(())
 }
 

@@ -182,8 +182,9 @@ async fn the_announced_certificate_is_accepted_and_the_connection_is_kept() {
     ))
     .await;
     let direct = direct();
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     for _ in 0..3 {
-        let port = server.port(&direct);
+        let port = server.port(&direct).traced(Some(trace.to_owned()));
         let answer = port.get("/attempts/1/outputs/a", TOKEN, 0).await.unwrap();
         let pieces: Vec<_> = answer.pieces().map(Result::unwrap).collect().await;
         assert_eq!(pieces.concat(), b"hello");
@@ -191,6 +192,7 @@ async fn the_announced_certificate_is_accepted_and_the_connection_is_kept() {
     let text = server.text();
     let sent = format!("authorization: Bearer {TOKEN}\r\n");
     assert_eq!(text.matches(&sent).count(), 3, "{text}");
+    assert_eq!(text.matches(trace).count(), 3, "{text}");
     assert!(
         text.starts_with("GET /attempts/1/outputs/a HTTP/1.1\r\n"),
         "{text}"

@@ -1,5 +1,5 @@
-//! A rolling upgrade with real processes: two versions at the same time, service by service, while jobs flow; then
-//! one service back, and forth again. `scripts/upgrade-test.sh` makes both versions and runs this.
+//! A rolling upgrade with real processes: two versions at the same time, service by service and worker by worker, while
+//! jobs flow; then one service back, and forth again. `scripts/upgrade-test.sh` makes both versions and runs this.
 //!
 //! Guarantee: exit code 0 only if every job that was taken ended well, every law of the chaos suite holds for it, no
 //! item was made twice, nothing is left in a queue, and every process that was replaced ended cleanly.
@@ -19,6 +19,7 @@ use clap::Parser as _;
 use photofinish_chaos::recorder::Recorder;
 use photofinish_chaos::{Setup, Stage, bucket, laws};
 use photofinish_demo::jobs::{self, Ask, Door, Submitted};
+use photofinish_demo::wiring::ENDPOINT_ID;
 use photofinish_kit::{bin_dir, wait_for, wait_until};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -54,6 +55,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let worker = WorkerLink::to(&from)?;
     let mut setup = Setup::stand_in("upgrade");
     setup.runpod.worker = worker.path();
+    // The least that RunPod takes: a change of the endpoint is checked whole.
+    setup.runpod = setup.runpod.flag("--queue-delay", "500ms");
     setup.programs = Some(from.clone());
     let stage = Stage::set(setup).await?;
     match args.record {
@@ -110,7 +113,7 @@ impl Flow {
 }
 
 async fn roll(mut stage: Stage, from: &Path, worker: &WorkerLink) -> anyhow::Result<()> {
-    let (new, began) = (bin_dir()?, Instant::now());
+    let (new, began) = (bin_dir()?.canonicalize()?, Instant::now());
     let door = stage.stack.wiring()?.clone();
     let flow = Arc::new(Flow::default());
     let (taking, http) = (Arc::clone(&flow), stage.stack.http().clone());
@@ -133,7 +136,8 @@ async fn roll(mut stage: Stage, from: &Path, worker: &WorkerLink) -> anyhow::Res
         ));
         if name == "fetcher" {
             worker.set(&new)?;
-            tell("workers that start from now on are new");
+            roll_workers(&stage, &flow, &new).await?;
+            tell("every worker is new");
         }
     }
     more_ended(&flow, "all new").await?;
@@ -172,6 +176,32 @@ async fn step(
         before.log_tail()
     );
     Ok(())
+}
+
+/// Replaces all workers, as a new image does at RunPod: idle ones at once, busy ones after their job.
+async fn roll_workers(stage: &Stage, flow: &Flow, new: &Path) -> anyhow::Result<()> {
+    let wiring = stage.stack.wiring()?;
+    let endpoint = format!("{}/v2/serverless/{ENDPOINT_ID}", wiring.runpod);
+    let call = stage.stack.http().patch(endpoint);
+    let call = call.bearer_auth(&wiring.secrets.runpod_key);
+    let rolled = call.json(&json!({"image": "photofinish/worker:new"}));
+    rolled.send().await?.error_for_status()?;
+    more_ended(flow, "a rollout of the workers").await?;
+    wait_until(STEP_DEADLINE, "every worker is new", || async {
+        let programs = worker_programs(stage).await.unwrap_or_default();
+        !programs.is_empty() && programs.iter().all(|program| program.starts_with(new))
+    })
+    .await?;
+    more_ended(flow, "new workers alone").await
+}
+
+/// What the workers that live are running.
+async fn worker_programs(stage: &Stage) -> anyhow::Result<Vec<PathBuf>> {
+    let state = stage.emulator()?.state().await?;
+    let workers = state["workers"].as_array().into_iter().flatten();
+    let pids = workers.filter_map(|worker| worker["pid"].as_u64());
+    pids.map(|pid| Ok(std::fs::read_link(format!("/proc/{pid}/exe"))?))
+        .collect()
 }
 
 /// Waits until some more jobs have ended.
@@ -311,12 +341,25 @@ async fn record(stage: Stage, dir: &Path) -> anyhow::Result<()> {
     retry.error_for_status()?;
     let cancelled = stage.submit(stage.ask("cancelled", &["", "held"])).await?;
     stage.stored_at_least(&cancelled, 1).await?;
+    keep_redis(&stage, dir, "at-work")?;
     stage.cancel(&cancelled).await?;
     stage.follow(wiring, &cancelled).await?;
     laws::quiet(&stage).await?;
+    keep_redis(&stage, dir, "done")?;
     let files = recorder.write(&bucket::root(&stage.stack), dir)?;
     tell(&format!("{files} examples in {}", dir.display()));
     stage.end().await
+}
+
+/// What lies in Redis at this moment.
+fn keep_redis(stage: &Stage, dir: &Path, moment: &str) -> anyhow::Result<()> {
+    let prefix = &stage.stack.wiring()?.servers.redis_prefix;
+    let contents = stage.redis.contents(prefix)?;
+    let folder = dir.join("redis");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{moment}.json"));
+    std::fs::write(&file, format!("{contents:#}\n"))
+        .with_context(|| format!("write {}", file.display()))
 }
 
 #[expect(clippy::print_stdout, reason = "it is a program for people")]

@@ -103,6 +103,27 @@ async fn javascript_example_submits_and_follows() {
     follows(&house, &"node".into(), &file.to_string_lossy(), "order-2").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn go_example_submits() {
+    let house = House::open().await;
+    for _ in 0..2 {
+        let program = tool("go/submit").unwrap();
+        let (mut child, mut lines) = house.run(&program, &["job.json", "order-3"]);
+        let said = line(&mut lines).await;
+        let job = said.strip_prefix("job.accepted ").expect("the answer");
+        let job: Value = serde_json::from_str(job).unwrap();
+        assert_eq!(job["status"], "accepted");
+        assert_eq!(job["metadata"]["order"], "A-17");
+        assert!(child.wait().await.unwrap().success());
+    }
+    let jobs = house.call(Method::GET, "/v1/jobs", json!({})).await;
+    assert_eq!(
+        jobs["data"].as_array().unwrap().len(),
+        1,
+        "one key, one job"
+    );
+}
+
 /// A genuine webhook is taken, a forged and a late one are not.
 async fn receives(program: &PathBuf, file: &str) {
     let house = House::open().await;

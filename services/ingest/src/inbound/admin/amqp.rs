@@ -54,8 +54,11 @@ fn reserved(tenant: &Tenant) -> Refusal {
 
 fn managed(error: ManagementError) -> Refusal {
     match error {
-        ManagementError::NotATenant(name) => {
-            let detail = format!("the AMQP user {name} is an operator's; it is left as it is");
+        ManagementError::NotOurs(name) => {
+            let detail = format!(
+                "there is an AMQP user {name} that was not made here, or was changed since; it is left as it is: \
+                 delete it on the broker first"
+            );
             Refusal::new(409, Code::NotAllowed, detail)
         }
         ManagementError::Url
@@ -73,7 +76,8 @@ fn managed(error: ManagementError) -> Refusal {
 #[utoipa::path(post, path = "/v1/admin/tenants/{tenant}/amqp-user", tag = "admin",
     params(("tenant" = Tenant, Path, description = "The tenant")),
     responses((status = 201, body = AmqpUser, description = "The user, with its password"),
-        (status = 409, body = Problem, description = "The name is an operator's or RabbitMQ's own")))]
+        (status = 409, body = Problem, description = "The name is RabbitMQ's own or ours, or somebody else has \
+            made a user of that name")))]
 async fn create(
     State(ingest): App,
     operator: AsOperator,
@@ -107,7 +111,7 @@ async fn create(
 #[utoipa::path(delete, path = "/v1/admin/tenants/{tenant}/amqp-user", tag = "admin",
     params(("tenant" = Tenant, Path, description = "The tenant")),
     responses((status = 204, description = "It is gone"),
-        (status = 409, body = Problem, description = "Ingest knows no management API, or the user is an operator's")))]
+        (status = 409, body = Problem, description = "Ingest knows no management API, or the user was not made here")))]
 async fn remove(
     State(ingest): App,
     operator: AsOperator,
@@ -120,11 +124,12 @@ async fn remove(
         );
         return Err(Refusal::new(409, Code::NotAllowed, detail));
     };
+    let grants = Grants::of(tenant.as_str()).ok_or_else(|| reserved(&tenant))?;
     ingest
         .audit(&operator, "amqp_user.delete", tenant.as_str(), json!({}))
         .await?;
     management
-        .delete_user(tenant.as_str())
+        .delete_user(tenant.as_str(), &grants)
         .await
         .map_err(managed)?;
     Ok(StatusCode::NO_CONTENT)
