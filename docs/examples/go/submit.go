@@ -2,7 +2,7 @@
 //
 //	PHOTOFINISH_AMQP_URL=amqps://acme:password@rabbitmq.example.com/vhost go run submit.go job.json order-17
 //
-// Needs `go get github.com/rabbitmq/amqp091-go`.
+// Needs `go get github.com/rabbitmq/amqp091-go`, or Debian's golang-github-rabbitmq-amqp091-go-dev.
 package main
 
 import (
@@ -33,6 +33,7 @@ func main() {
 	channel, err := connection.Channel()
 	must(err)
 	must(channel.Confirm(false))
+	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 1))
 	replies, err := channel.QueueDeclare("", false, true, true, false, nil)
 	must(err)
 	answers, err := channel.Consume(replies.Name, "", true, true, false, false, nil)
@@ -40,7 +41,7 @@ func main() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	confirm, err := channel.PublishWithDeferredConfirmWithContext(ctx, "photofinish.jobs", "job.submit", true, false,
+	must(channel.PublishWithContext(ctx, "photofinish.jobs", "job.submit", true, false,
 		amqp.Publishing{
 			ContentType:   "application/json",
 			DeliveryMode:  amqp.Persistent,
@@ -49,10 +50,14 @@ func main() {
 			ReplyTo:       replies.Name,
 			CorrelationId: key,
 			Body:          body,
-		})
-	must(err)
-	if taken, err := confirm.WaitContext(ctx); err != nil || !taken {
-		log.Fatal("not confirmed: publish again with the same key: ", err)
+		}))
+	select {
+	case confirm := <-confirms:
+		if !confirm.Ack {
+			log.Fatal("not taken: run this again with the same key")
+		}
+	case <-ctx.Done():
+		log.Fatal("not confirmed within a minute: run this again with the same key")
 	}
 	select {
 	case answer := <-answers:

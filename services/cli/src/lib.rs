@@ -153,6 +153,6 @@ async fn watch(
     what: &args::WatchArgs,
     output: &mut Output,
 ) -> Result<(), CliError> {
-    let watched = commands::watch::watch(client, &what.id, Known::Yes, None, output).await;
+    let watched = commands::watch::watch(client, &what.id, Known::Yes, output).await;
     commands::fetch::after(client, &what.id, what.fetch.as_deref(), watched, output).await
 }

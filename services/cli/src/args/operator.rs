@@ -3,6 +3,7 @@
 use super::jobs::PageArgs;
 use super::seconds;
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantsCommand {
@@ -100,7 +101,22 @@ pub(crate) enum Limit {
     Own(f64),
 }
 
-fn limit(text: &str) -> Result<Limit, String> {
+impl Limit {
+    /// As the service reads it: null for the deployment's; what is whole is sent so, since the service counts some
+    /// limits in whole numbers.
+    pub(crate) fn to_json(self) -> Value {
+        match self {
+            Self::Default => Value::Null,
+            Self::Own(number) if number.fract() == 0.0 && number < u64::MAX as f64 => {
+                json!(number as u64)
+            }
+            Self::Own(number) => json!(number),
+        }
+    }
+}
+
+/// A number, or `default`.
+pub(crate) fn limit(text: &str) -> Result<Limit, String> {
     if text == "default" {
         return Ok(Limit::Default);
     }

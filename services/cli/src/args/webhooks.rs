@@ -1,6 +1,7 @@
 //! What can be typed about webhooks.
 
 use super::jobs::PageArgs;
+use super::operator::{Limit, limit};
 use super::seconds;
 use clap::Subcommand;
 use url::Url;
@@ -57,6 +58,9 @@ pub(crate) struct CreateWebhookArgs {
     /// For people
     #[arg(long)]
     pub(crate) description: Option<String>,
+    /// Calls a second at most [default: as many as it answers, or the deployment's limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) calls_per_s: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,6 +79,9 @@ pub(crate) struct UpdateWebhookArgs {
     /// For people; empty: none
     #[arg(long)]
     pub(crate) description: Option<String>,
+    /// Calls a second at most, or `default` for as many as it answers, or the deployment's limit
+    #[arg(long, value_name = "N|default", value_parser = limit)]
+    pub(crate) calls_per_s: Option<Limit>,
 }
 
 /// Which deliveries.

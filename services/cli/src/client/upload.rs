@@ -30,6 +30,18 @@ pub(crate) enum UploadError {
     Stalled,
 }
 
+impl UploadError {
+    /// Whether the store would say the same again.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(status) => {
+                (400..500).contains(status) && ![408, 425, 429].contains(status)
+            }
+            Self::File(_) | Self::Broken(_) | Self::Stalled => false,
+        }
+    }
+}
+
 impl Client {
     /// PUTs `bytes` bytes of a file without our key; `progress` is told how many went out.
     pub(crate) async fn upload(

@@ -15,13 +15,9 @@ pub(crate) async fn estimate(
 ) -> Result<(), CliError> {
     let mut draft = request::read(&args.request)?;
     request::stand_ins(&mut draft);
-    let answer = plan(client, draft.body.to_string().into_bytes()).await?;
+    let body = draft.body.to_string().into_bytes();
+    let dry = [("dry_run".to_owned(), "true".to_owned())];
+    let answer = client.post(&["jobs"], &dry, Some(body), None).await?;
     let look = output.look();
     output.answer(&answer, |plan| render::plan(plan, look))
-}
-
-/// The plan of a request.
-pub(crate) async fn plan(client: &Client, body: Vec<u8>) -> Result<serde_json::Value, CliError> {
-    let dry = [("dry_run".to_owned(), "true".to_owned())];
-    client.post(&["jobs"], &dry, Some(body), None).await
 }

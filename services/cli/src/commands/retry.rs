@@ -16,7 +16,7 @@ pub(crate) async fn retry(
     if follow {
         let run = answer["run"].as_u64().unwrap_or_default();
         output.note(&format!("{id} is being retried, run {run}"));
-        return watch::watch(client, id, Known::Run(run), None, output).await;
+        return watch::watch(client, id, Known::Run(run), output).await;
     }
     output.answer(&answer, |answer| {
         format!("{id} is being retried, run {}\n", answer["run"])

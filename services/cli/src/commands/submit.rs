@@ -5,8 +5,8 @@
 
 use crate::args::SubmitArgs;
 use crate::client::Client;
-use crate::commands::watch::{self, Known, Part};
-use crate::commands::{estimate, fetch, request, upload};
+use crate::commands::watch::{self, Known};
+use crate::commands::{fetch, request, upload};
 use crate::environment;
 use crate::error::CliError;
 use crate::output::Output;
@@ -30,11 +30,6 @@ pub(crate) async fn submit(
     upload::files(client, &mut draft, environment::cache_home(), output).await?;
     let body = draft.body.to_string().into_bytes();
     let follow = args.watch || args.fetch.is_some();
-    let parts = if follow && output.bars {
-        parts(client, body.clone()).await
-    } else {
-        None
-    };
     let key = args.idempotency_key.clone();
     let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let answer = send(client, body, &key, output).await?;
@@ -53,7 +48,7 @@ pub(crate) async fn submit(
     if !follow {
         return Ok(());
     }
-    let watched = watch::watch(client, &id, Known::NotYet, parts, output).await;
+    let watched = watch::watch(client, &id, Known::NotYet, output).await;
     fetch::after(client, &id, args.fetch.as_deref(), watched, output).await
 }
 
@@ -89,12 +84,6 @@ fn nobody_there(error: &CliError) -> bool {
             .is_some_and(reqwest::Error::is_connect),
         None => false,
     }
-}
-
-/// The parts as they would be planned now, for a bar each; none if that cannot be known.
-async fn parts(client: &Client, body: Vec<u8>) -> Option<Vec<Part>> {
-    let plan = estimate::plan(client, body).await.ok()?;
-    serde_json::from_value(plan["parts"].clone()).ok()
 }
 
 #[cfg(test)]

@@ -158,19 +158,8 @@ fn named<const N: usize>(limits: [(&str, Option<Limit>); N]) -> Map<String, Valu
     let set = limits
         .into_iter()
         .filter_map(|(name, limit)| Some((name, limit?)));
-    set.map(|(name, limit)| (name.to_owned(), value_of(limit)))
+    set.map(|(name, limit)| (name.to_owned(), limit.to_json()))
         .collect()
-}
-
-/// A whole number without a fraction: the service counts some of them in whole ones.
-fn value_of(limit: Limit) -> Value {
-    match limit {
-        Limit::Default => Value::Null,
-        Limit::Own(number) if number.fract() == 0.0 && number < u64::MAX as f64 => {
-            json!(number as u64)
-        }
-        Limit::Own(number) => json!(number),
-    }
 }
 
 #[cfg(test)]

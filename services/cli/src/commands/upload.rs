@@ -2,7 +2,8 @@
 //!
 //! Guarantee: each file is uploaded once, however often it stands in the request and however often a submit is tried:
 //! what is uploaded is remembered, by the SHA-256 of its content, for as long as its address holds for a job that
-//! takes its whole deadline. A broken upload is tried again.
+//! takes its whole deadline. A broken upload is tried again from its beginning: a store takes one PUT whole or not at
+//! all, so nothing half done is ever named in a job, and there is nothing to go on from.
 
 use crate::client::{Client, UploadError};
 use crate::commands::request::Draft;
@@ -20,8 +21,8 @@ use std::time::Duration;
 
 /// Uploads at once.
 const AT_ONCE_MAX: usize = 4;
-/// Tries of one file.
-const TRIES_MAX: u32 = 5;
+/// Tries of one file; the pauses between them come to a minute, in which a connection may be away.
+const TRIES_MAX: u32 = 8;
 /// Before the second try; doubled before each further one.
 const PAUSE: Duration = Duration::from_millis(500);
 /// What S3 takes in one PUT.
@@ -132,6 +133,10 @@ async fn one(
             ) => {
                 bar.set_position(before);
                 why = error.to_string();
+                // A new address may help once.
+                if error.is_final() && attempt > 0 {
+                    break;
+                }
             }
         }
     }

@@ -13,7 +13,6 @@ use crate::render;
 use photofinish_contract::event::WebhookBody;
 use photofinish_contract::job::Job;
 use photofinish_model::JobStatus;
-pub(crate) use progress::Part;
 use progress::Progress;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -41,11 +40,10 @@ pub(crate) async fn watch(
     client: &Client,
     id: &str,
     known: Known,
-    parts: Option<Vec<Part>>,
     output: &mut Output,
 ) -> Result<(), CliError> {
     output.follow();
-    let mut progress = Progress::new(output, parts);
+    let mut progress = Progress::new(output);
     let followed = tokio::select! {
         followed = follow(client, id, known, &mut progress, output) => followed,
         _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted { id: id.to_owned() }),
@@ -73,6 +71,7 @@ async fn follow(
             return Ok(value);
         }
         progress.rows(job.outputs.as_deref().unwrap_or_default());
+        learn_parts(client, progress, &job).await;
         show(progress, &job, output)?;
         let mut latest = job;
         while let Some(body) = changes.next(client, id).await {
@@ -85,12 +84,26 @@ async fn follow(
             }
             let changed = body.changed.as_deref().unwrap_or_default();
             progress.rows(changed);
+            learn_parts(client, progress, &body.data).await;
             show(progress, &body.data, output)?;
             latest.clone_from(&body.data);
             if changed.len() >= CHANGED_MAX {
                 break;
             }
         }
+    }
+}
+
+/// Shows a bar for each part as soon as the service has planned them; until then, and where it cannot tell, there is one
+/// for the job.
+async fn learn_parts(client: &Client, progress: &mut Progress, job: &Job) {
+    if !progress.wants_parts(job) {
+        return;
+    }
+    let told = client.get(&["jobs", job.id.as_str(), "plan"], &[]).await;
+    let plan = told.ok().and_then(|plan| serde_json::from_value(plan).ok());
+    if let Some(plan) = plan {
+        progress.split(plan);
     }
 }
 

@@ -39,7 +39,7 @@ async fn watched(script: Vec<Answer>) -> (Vec<Value>, Vec<(String, String)>, Res
     let shared = Shared::default();
     let mut output = Output::into_writer(Box::new(shared.clone()), true);
     let id = "job_00000000000000000000000000000001";
-    let done = watch(&client, id, Known::Yes, None, &mut output).await;
+    let done = watch(&client, id, Known::Yes, &mut output).await;
     let lines = shared.text();
     let lines = lines
         .lines()

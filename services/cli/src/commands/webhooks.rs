@@ -70,6 +70,9 @@ fn made_of(wish: &CreateWebhookArgs) -> Value {
     if let Some(description) = &wish.description {
         body["description"] = json!(description);
     }
+    if let Some(calls) = wish.calls_per_s {
+        body["calls_per_s"] = json!(calls);
+    }
     body
 }
 
@@ -85,9 +88,13 @@ fn change_of(wish: &UpdateWebhookArgs) -> Result<Value, CliError> {
         let described = (!description.is_empty()).then_some(description);
         change.insert("description".to_owned(), json!(described));
     }
+    if let Some(calls) = wish.calls_per_s {
+        change.insert("calls_per_s".to_owned(), calls.to_json());
+    }
     if change.is_empty() {
         return Err(CliError::Usage(
-            "nothing to change: give --receiver, --event, --all-events or --description".to_owned(),
+            "nothing to change: give --receiver, --event, --all-events, --description or --calls-per-s"
+                .to_owned(),
         ));
     }
     Ok(Value::Object(change))
@@ -104,6 +111,7 @@ fn secret(answer: &Value, output: &mut Output) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::Limit;
 
     #[test]
     fn only_what_is_named_is_changed() {
@@ -113,12 +121,17 @@ mod tests {
             event: Vec::new(),
             all_events: true,
             description: Some(String::new()),
+            calls_per_s: Some(Limit::Own(20.0)),
         };
         let change = change_of(&wish).unwrap();
-        assert_eq!(change, json!({"event_types": [], "description": null}));
+        assert_eq!(
+            change,
+            json!({"event_types": [], "description": null, "calls_per_s": 20})
+        );
         let nothing = UpdateWebhookArgs {
             all_events: false,
             description: None,
+            calls_per_s: None,
             ..wish
         };
         assert_eq!(change_of(&nothing).unwrap_err().exit_code(), 64);

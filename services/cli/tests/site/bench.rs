@@ -1,5 +1,6 @@
 //! The whole product, a directory with inputs, and the program that is tested.
 
+use photofinish_demo::wiring::Setting;
 use photofinish_e2e::Site;
 use photofinish_kit::wait_for;
 use serde_json::Value;
@@ -42,7 +43,9 @@ pub(crate) struct Bench {
 impl Bench {
     /// A site, and pictures in a directory under names of their own.
     pub(crate) async fn start() -> Self {
-        let site = Site::start("cli", Vec::new()).await.unwrap();
+        // So often ingest deletes what retention does not keep.
+        let often = Setting::new("ingest", "retention.sweep_every_s", "0.5");
+        let site = Site::start("cli", vec![often]).await.unwrap();
         let bench = Self {
             site,
             dir: tempfile::tempdir().unwrap(),

@@ -1,6 +1,7 @@
 //! What an operator does.
 
-use crate::bench::{Bench, PROGRAM, told};
+use crate::bench::{Bench, PROGRAM, SOON, told};
+use photofinish_kit::wait_until;
 use serde_json::Value;
 
 fn text(value: &Value, field: &str) -> String {
@@ -123,6 +124,24 @@ pub(crate) async fn tenants_are_limited(bench: &Bench) {
     );
 }
 
+pub(crate) async fn users_at_the_broker_are_made_and_taken_away(bench: &Bench) {
+    // Users are the broker's: one of its own for each site.
+    let tenant = format!("{}-b", bench.site.stack.wiring().unwrap().client.tenant);
+    bench.run(&["tenants", "create", &tenant]).await.well();
+    let words = ["tenants", "amqp-user", &tenant];
+    let made = bench.run(&[&words[..], &["--json"]].concat()).await;
+    let made = made.well().json();
+    assert_eq!(
+        (text(&made, "user").as_str(), &made["applied"]),
+        (tenant.as_str(), &Value::Bool(true))
+    );
+    assert!(!text(&made, "password").is_empty(), "{made}");
+    for _again in 0..2 {
+        let removed = bench.run(&[&words[..], &["--remove"]].concat()).await;
+        assert!(removed.well().out.contains("taken away"));
+    }
+}
+
 pub(crate) async fn tenants_and_endpoints_are_paused(bench: &Bench) {
     let tenant = &bench.site.stack.wiring().unwrap().client.tenant;
     bench.run(&["tenants", "pause", tenant]).await.well();
@@ -172,4 +191,55 @@ pub(crate) async fn what_is_deleted_is_gone(bench: &Bench) {
     let doctor = bench.run(&["doctor", "--json"]).await;
     let checks = doctor.json()["checks"].as_array().unwrap().len();
     assert!(checks > 6, "{doctor:?}");
+}
+
+pub(crate) async fn what_is_not_kept_goes_by_itself(bench: &Bench) {
+    let wiring = bench.site.stack.wiring().unwrap();
+    let tenant = wiring.client.tenant.as_str();
+    let objects = wiring.objects().unwrap();
+    let owner = tenant.parse().unwrap();
+    let done = ["list", "--status", "completed", "--limit", "1", "--json"];
+    let done = bench.run(&done).await.well().json();
+    let job = text(&done["data"][0], "id");
+    assert!(!bench.site.output_keys(&job).await.unwrap().is_empty());
+    let keep = async |flag: &str| {
+        bench
+            .run(&["tenants", "set", tenant, flag, "1s"])
+            .await
+            .well()
+    };
+    // First its outputs go, and the job says so; then all of it.
+    keep("--keep-outputs").await;
+    let shown = bench
+        .until(&["get", &job, "--json"], |job| {
+            job["outputs_deleted_at"].is_string()
+        })
+        .await;
+    assert!(shown["outputs"][0].get("url").is_none(), "{shown}");
+    let none = || async {
+        bench
+            .site
+            .output_keys(&job)
+            .await
+            .is_ok_and(|keys| keys.is_empty())
+    };
+    wait_until(SOON, "its outputs are gone", none)
+        .await
+        .unwrap();
+    let dir = bench.path("too-late");
+    let fetched = ["fetch", &job, "--out", dir.to_str().unwrap()];
+    let fetched = bench.run(&fetched).await;
+    assert_eq!(fetched.code, 1, "{fetched:?}");
+    keep("--keep-jobs").await;
+    let gone = || async { bench.run(&["get", &job]).await.code == 1 };
+    wait_until(SOON, "the job is gone", gone).await.unwrap();
+    let left = || async {
+        objects
+            .jobs_of(&owner)
+            .await
+            .is_ok_and(|jobs| jobs.is_empty())
+    };
+    wait_until(SOON, "nothing of any job is in the bucket", left)
+        .await
+        .unwrap();
 }

@@ -1,7 +1,7 @@
 //! On pipes: documents, lines, signals and settings.
 
-use crate::bench::{Bench, PROGRAM, SOON, told};
-use serde_json::Value;
+use crate::bench::{Bench, PROGRAM, SOON, Told, told};
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -222,4 +222,27 @@ pub(crate) async fn profiles_under_the_environment_under_flags(bench: &Bench) {
         "{wrong:?}"
     );
     std::fs::remove_file(&file).unwrap();
+}
+
+pub(crate) async fn a_retry_is_followed_to_an_end_of_its_own(bench: &Bench) {
+    let missing = format!("{}/missing.jpg", bench.site.files.url());
+    let mut words = vec!["submit", "img2vid", missing.as_str(), "--watch", "--json"];
+    words.extend_from_slice(&SMALL);
+    let last = |told: &Told| -> Value {
+        let line = told.out.lines().last().expect("the job at its end");
+        serde_json::from_str(line).unwrap()
+    };
+    let failed = bench.run(&words).await;
+    assert_eq!(failed.code, 1, "{failed:?}");
+    let job = last(&failed);
+    assert_eq!((&job["run"], &job["status"]), (&json!(1), &json!("failed")));
+    let id = job["id"].as_str().unwrap();
+    let again = bench.run(&["retry", id, "--watch", "--json"]).await;
+    assert_eq!(again.code, 1, "{again:?}");
+    let job = last(&again);
+    assert_eq!((&job["run"], &job["status"]), (&json!(2), &json!("failed")));
+    assert_eq!(
+        job["outputs"][0]["error"]["code"], "input_not_found",
+        "{job}"
+    );
 }

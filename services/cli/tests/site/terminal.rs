@@ -65,7 +65,9 @@ pub(crate) async fn a_bar_for_each_part(bench: &Bench) {
     let plan = bench.run(&["estimate", "many.json", "--json"]).await.well();
     let parts = plan.json()["parts"].as_array().unwrap().len();
     assert!(parts > 1, "{plan:?}");
-    let text = seen(bench, 80, "submit many.json --watch", &[]).await;
+    // Watched by somebody who did not submit it.
+    let words = "watch $(photofinish submit many.json --quiet)";
+    let text = seen(bench, 80, words, &[]).await;
     for part in 1..=parts {
         assert!(text.contains(&format!("part {part}")), "{text:?}");
     }

@@ -14,11 +14,17 @@ async fn done(bench: &Bench, words: &[&str]) -> Value {
 
 pub(crate) async fn they_are_made_tested_and_changed(bench: &Bench) {
     let url = bench.site.ear.url();
-    let made = done(
-        bench,
-        &["webhooks", "create", &url, "--event", "job.completed"],
-    )
-    .await;
+    let words = [
+        "webhooks",
+        "create",
+        &url,
+        "--event",
+        "job.completed",
+        "--calls-per-s",
+        "20",
+    ];
+    let made = done(bench, &words).await;
+    assert_eq!(made["calls_per_s"], 20);
     let (id, secret) = (text(&made, "id"), text(&made, "secret"));
     assert!(secret.starts_with("whsec_"), "{made}");
     let words = [
@@ -28,10 +34,13 @@ pub(crate) async fn they_are_made_tested_and_changed(bench: &Bench) {
         "--description",
         "ours",
         "--all-events",
+        "--calls-per-s",
+        "default",
     ];
     let changed = done(bench, &words).await;
     assert_eq!(text(&changed, "description"), "ours");
     assert_eq!(changed["event_types"], serde_json::json!([]));
+    assert!(changed["calls_per_s"].is_null(), "{changed}");
     delivered_and_again(bench, &id).await;
     let words = ["webhooks", "rotate-secret", &id, "--overlap", "1h"];
     assert_ne!(text(&done(bench, &words).await, "secret"), secret);

@@ -10,53 +10,77 @@ use std::collections::BTreeMap;
 /// Bars of parts at most: more would not fit on a terminal.
 const PART_BARS_MAX: usize = 16;
 
+/// How a run was split, as the service tells it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Plan {
+    /// The run.
+    run: u32,
+    /// Its parts.
+    parts: Vec<Part>,
+}
+
 /// A part of the plan.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Part {
+struct Part {
     /// Which, from 0.
-    pub(crate) part: u16,
+    part: u16,
     /// The items in it.
-    pub(crate) items: Vec<u16>,
+    items: Vec<u16>,
 }
 
 /// What is shown of a job.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    bars: bool,
     all: MultiProgress,
     total: ProgressBar,
+    /// The run whose parts are shown.
+    run: u32,
     parts: Vec<(Part, ProgressBar)>,
     rows: BTreeMap<u16, OutputStatus>,
     last: String,
 }
 
 impl Progress {
-    /// Bars on a terminal, else none.
-    pub(crate) fn new(output: &Output, parts: Option<Vec<Part>>) -> Self {
+    /// A bar on a terminal, else none.
+    pub(crate) fn new(output: &Output) -> Self {
         let all = MultiProgress::new();
-        let mut progress = Self {
-            total: ProgressBar::hidden(),
+        let total = if output.bars {
+            let style = style("{elapsed:>8} [{wide_bar}] {pos}/{len} {msg}");
+            all.add(ProgressBar::new(0).with_style(style))
+        } else {
+            ProgressBar::hidden()
+        };
+        Self {
+            bars: output.bars,
+            all,
+            total,
+            run: 0,
             parts: Vec::new(),
             rows: BTreeMap::new(),
             last: String::new(),
-            all,
-        };
-        if !output.bars {
-            return progress;
         }
-        let parts = parts.unwrap_or_default();
-        if (2..=PART_BARS_MAX).contains(&parts.len()) {
-            for part in parts {
-                let bar = ProgressBar::new(part.items.len() as u64)
-                    .with_style(style("{prefix:>8} [{wide_bar}] {pos}/{len} {msg:9}"))
-                    .with_prefix(format!("part {}", part.part + 1));
-                let bar = progress.all.add(bar);
-                progress.parts.push((part, bar));
-            }
+    }
+
+    /// Whether the job's run has parts that are not shown.
+    pub(crate) fn wants_parts(&self, job: &Job) -> bool {
+        let several = (2..=PART_BARS_MAX).contains(&usize::from(job.usage.parts));
+        self.bars && several && self.run != job.run && !job.status.is_final()
+    }
+
+    /// A bar for each part from now on, in the place of an older run's.
+    pub(crate) fn split(&mut self, plan: Plan) {
+        for (_, bar) in self.parts.drain(..) {
+            bar.finish_and_clear();
         }
-        let bar =
-            ProgressBar::new(0).with_style(style("{elapsed:>8} [{wide_bar}] {pos}/{len} {msg}"));
-        progress.total = progress.all.add(bar);
-        progress
+        self.run = plan.run;
+        for part in plan.parts.into_iter().take(PART_BARS_MAX) {
+            let bar = ProgressBar::new(part.items.len() as u64)
+                .with_style(style("{prefix:>8} [{wide_bar}] {pos}/{len} {msg:9}"))
+                .with_prefix(format!("part {}", part.part + 1));
+            let bar = self.all.insert_before(&self.total, bar);
+            self.parts.push((part, bar));
+        }
     }
 
     /// Items that are somewhere else now.
@@ -77,13 +101,6 @@ impl Progress {
             .set_position(u64::from(progress.items_done + progress.items_failed));
         self.total
             .set_message(format!("{}{eta}", job.status.as_str()));
-        let planned = usize::from(job.usage.parts);
-        if planned != 0 && planned != self.parts.len() {
-            // Planned otherwise than was foreseen: these bars would lie.
-            for (_, bar) in self.parts.drain(..) {
-                bar.finish_and_clear();
-            }
-        }
         for (part, bar) in &self.parts {
             let (done, word) = state(part, &self.rows);
             bar.set_position(done);
