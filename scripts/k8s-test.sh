@@ -57,7 +57,7 @@ all_tools() {
 }
 
 check() {
-  cargo build --quiet --workspace --bins
+  cargo build --quiet --bins --package=photofinish-{ingest,dispatcher,fetcher,notifier,worker}
   $venv/bin/python -m unittest discover --start-directory k8s/tests
   $venv/bin/python k8s/tests/schemas.py $dir/custom.json
   if command -v node >/dev/null && [ -d $dir/node_modules ]; then

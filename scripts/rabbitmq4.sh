@@ -3,11 +3,12 @@
 # of a newer suite are unpacked into a folder and run in a chroot with a mount namespace of their own. Needs root, and
 # once 80 MB from Debian's mirror. Loopback only.
 #
-# usage: rabbitmq4.sh fetch [trixie|forky]   4.0 or 4.3 into .dev/rabbitmq-SUITE; forky when nothing is said
-#        rabbitmq4.sh test  [trixie|forky]   fetch if it is not there, start, run the suites of broker and ingest, stop
+# usage: rabbitmq4.sh fetch trixie|forky    4.0 or 4.3 into .dev/rabbitmq-SUITE
+#        rabbitmq4.sh test [trixie|forky]   fetch if it is not there, start, run what speaks AMQP: the suites of broker
+#                                           and ingest, and whole jobs through both doors; stop. Both, if none is named
 set -euo pipefail
 cd "$(dirname "$0")/.."
-suite=${2:-forky}
+suite=${2:-}
 root=$PWD/.dev/rabbitmq-$suite
 node=photofinish4
 
@@ -84,13 +85,17 @@ run() {
   echo "RabbitMQ $(ls "$root/usr/lib/rabbitmq/lib" | sed -n 's/^rabbitmq_server-//p') on port $amqp_port"
   export PHOTOFINISH_TEST_AMQP=amqp://guest:guest@127.0.0.1:$amqp_port
   export PHOTOFINISH_TEST_RABBITMQ_API=http://guest:guest@127.0.0.1:$api_port
-  # What starts and kills nodes of its own starts this machine's.
+  # Tests that start and kill nodes of their own start this machine's.
   cargo nextest run -p photofinish-broker -E 'not test(faults)'
-  cargo nextest run -p photofinish-ingest -E 'test(amqp) or test(table) or test(anything) or test(jobs)'
+  cargo nextest run -p photofinish-ingest \
+    -E 'test(amqp) or test(crowd) or test(table) or test(anything) or test(jobs) or test(limits) or test(tenants)'
+  cargo build --bins --package=photofinish-{ingest,dispatcher,fetcher,notifier,worker,runpod-sim,kit}
+  cargo nextest run -p photofinish-e2e -E 'binary(main_job)'
 }
 
-case ${1:-} in
-  fetch) fetch ;;
-  test) fetch; run ;;
-  *) sed -n '2,8p' "$0"; exit 64 ;;
+case ${1:-}/$suite in
+  fetch/trixie | fetch/forky) fetch ;;
+  test/trixie | test/forky) fetch; run ;;
+  test/) for suite in trixie forky; do scripts/rabbitmq4.sh test $suite; done ;;
+  *) sed -n '2,9p' "$0"; exit 64 ;;
 esac

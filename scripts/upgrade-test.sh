@@ -36,8 +36,7 @@ if [ ! -d "$from" ]; then
   fi
 fi
 
-cargo build --bins --package photofinish-chaos --package photofinish-kit --package photofinish-runpod-sim \
-  --package photofinish-stand-in --package photofinish-{ingest,dispatcher,fetcher,notifier}
+cargo build --bins --package=photofinish-{chaos,kit,runpod-sim,stand-in,ingest,dispatcher,fetcher,notifier}
 if [ "$(scripts/servers.sh status .dev/test | grep -c ' runs, pid')" -lt 2 ]; then
   stop=1
 fi

@@ -26,11 +26,12 @@ RUN scripts/static.sh install /programs \
 # --- end of the programs ---
 
 FROM ${DEBIAN_IMAGE} AS worker
-# The fonts are those of scripts/fonts.sh; setpriv and prlimit, which start every ffmpeg, are util-linux's.
+# No file gives rights to who runs it. The fonts are those of scripts/fonts.sh; setpriv and prlimit, which start every ffmpeg, are util-linux's.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
          ca-certificates ffmpeg fontconfig fonts-noto-core fonts-noto-cjk fonts-symbola util-linux \
     && fc-cache -f \
+    && find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /usr/share/doc /usr/share/man /usr/share/locale
 ARG VERSION=0.0.0
 ARG REVISION=unknown
