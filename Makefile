@@ -2,14 +2,16 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help lint fmt test interop test-rabbitmq4 contracts demo up down bench contact-sheet fuzz arm generate man images compose-test k8s-test alerts-test dashboards-test upgrade-test release servers servers-stop demo-build
+.PHONY: help lint style fmt test interop examples test-rabbitmq4 contracts demo up down bench contact-sheet fuzz arm generate man images compose-test k8s-test alerts-test dashboards-test upgrade-test release servers servers-stop demo-build
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
-lint: ## formatting, clippy, dependency rules, the house style; warnings are errors
-	cargo fmt --all --check
+lint: style ## formatting, clippy, dependency rules, the house style; warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
+
+style: ## what `lint` sees without compiling
+	cargo fmt --all --check
 	scripts/cargo-deny.sh check bans licenses sources
 	scripts/lint.sh
 
@@ -21,6 +23,9 @@ test: ## every test of the workspace against real servers, which it starts and s
 
 interop: ## other people's programs: RunPod's SDKs, Standard Webhooks, schemathesis, the examples
 	scripts/interop.sh test
+
+examples: ## the programs of docs/examples, each run against the real services (what its language is there for)
+	scripts/interop.sh examples
 
 test-rabbitmq4: ## the AMQP tests against RabbitMQ 4.3 in a chroot (root, 80 MB)
 	scripts/rabbitmq4.sh test

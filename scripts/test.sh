@@ -16,8 +16,8 @@ if [ -n "${CI:-}" ]; then
 fi
 
 # Tests start the services as processes of their own. Together with the tests, or the crates that tests ask more
-# features of would be built twice.
-cargo build --workspace --bins --tests
+# features of would be built twice. Benches are not run, but must build.
+cargo build --workspace --all-targets
 [ -z "$sdks" ] || wait "$sdks"
 
 if [ "$(scripts/servers.sh status $dir | grep -c ' runs, pid')" -lt 2 ]; then
@@ -30,8 +30,8 @@ scripts/servers.sh start $dir
 if cargo nextest --version >/dev/null 2>&1; then
   which=()
   if [ -n "$sdks" ]; then
-    which=(--profile ci --ignore-default-filter)
-    command -v node >/dev/null || which+=(-E 'not (package(photofinish-interop) and test(javascript_))')
+    which=(--profile ci --ignore-default-filter
+      -E "not package(photofinish-interop) or ($(scripts/interop.sh filter))")
   fi
   cargo nextest run --workspace "${which[@]}" || {
     code=$?
