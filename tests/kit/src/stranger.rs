@@ -1,6 +1,7 @@
 //! A publisher that keeps to no rule but AMQP's: properties and headers are any bytes, which no AMQP library lets one
 //! send. Frames are written by hand, one after the other without waiting.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -88,6 +89,8 @@ pub fn nested(name: &[u8], depth: usize) -> Vec<u8> {
 pub struct Stranger {
     socket: BufWriter<TcpStream>,
     frame_bytes_max: usize,
+    /// Messages so far; each is confirmed by its number.
+    published: u64,
 }
 
 impl Stranger {
@@ -101,6 +104,7 @@ impl Stranger {
         let mut stranger = Self {
             socket: BufWriter::new(socket),
             frame_bytes_max: 4096,
+            published: 0,
         };
         stranger.socket.write_all(b"AMQP\0\0\x09\x01").await?;
         stranger.expect(10, 10).await?;
@@ -124,6 +128,8 @@ impl Stranger {
         stranger.expect(10, 41).await?;
         stranger.method(1, 20, 10, &[0]).await?;
         stranger.expect(20, 11).await?;
+        stranger.method(1, 85, 10, &[0]).await?;
+        stranger.expect(85, 11).await?;
         Ok(stranger)
     }
 
@@ -139,6 +145,7 @@ impl Stranger {
         short_string(&mut publish, exchange.as_bytes());
         short_string(&mut publish, routing_key);
         publish.push(0);
+        self.published += 1;
         self.frame_of_method(1, BASIC, 40, &publish).await?;
         let mut head = [BASIC.to_be_bytes(), [0, 0]].concat();
         head.extend_from_slice(&(body.len() as u64).to_be_bytes());
@@ -150,9 +157,26 @@ impl Stranger {
         Ok(())
     }
 
-    /// Sends what is written, and returns when the broker has read all of it: it answers the channel's end after what
-    /// came before.
+    /// Sends what is written, and returns when the broker has confirmed or refused each of it. A channel that ended
+    /// sooner could take with it what a quorum queue has not written down.
     pub async fn flush(mut self) -> anyhow::Result<()> {
+        let mut open: BTreeSet<u64> = (1..=self.published).collect();
+        while !open.is_empty() {
+            let payload = self.answer().await?;
+            let (method, arguments) = payload.split_at_checked(4).context("a method")?;
+            anyhow::ensure!(
+                method == [0, 60, 0, 80] || method == [0, 60, 0, 120],
+                "neither ack nor nack: {:?}",
+                String::from_utf8_lossy(&payload)
+            );
+            let (tag, multiple) = arguments.split_at_checked(8).context("a number")?;
+            let tag = u64::from_be_bytes(tag.try_into()?);
+            if multiple.first().is_some_and(|bits| bits & 1 == 1) {
+                open.retain(|open| *open > tag);
+            } else {
+                open.remove(&tag);
+            }
+        }
         let close = [&200_u16.to_be_bytes()[..], &[0; 5]].concat();
         self.method(1, 20, 40, &close).await?;
         self.expect(20, 41).await?;
@@ -192,6 +216,17 @@ impl Stranger {
 
     /// The arguments of the next method, which must be this one.
     async fn expect(&mut self, class: u16, method: u16) -> anyhow::Result<Vec<u8>> {
+        let payload = self.answer().await?;
+        let wanted = [class.to_be_bytes(), method.to_be_bytes()].concat();
+        let arguments = payload.strip_prefix(wanted.as_slice());
+        arguments.map(<[u8]>::to_vec).with_context(|| {
+            let text = String::from_utf8_lossy(&payload);
+            format!("not {class}.{method}: {text:?}")
+        })
+    }
+
+    /// The next method: class, number, arguments.
+    async fn answer(&mut self) -> anyhow::Result<Vec<u8>> {
         self.socket.flush().await?;
         let reading = async {
             loop {
@@ -207,16 +242,10 @@ impl Stranger {
                 }
             }
         };
-        let payload = tokio::time::timeout(ANSWER, reading)
+        tokio::time::timeout(ANSWER, reading)
             .await
             .context("no answer of the broker")?
-            .context("the broker hung up")?;
-        let wanted = [class.to_be_bytes(), method.to_be_bytes()].concat();
-        let arguments = payload.strip_prefix(wanted.as_slice());
-        arguments.map(<[u8]>::to_vec).with_context(|| {
-            let text = String::from_utf8_lossy(&payload);
-            format!("not {class}.{method}: {text:?}")
-        })
+            .context("the broker hung up")
     }
 }
 

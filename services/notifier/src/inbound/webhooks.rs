@@ -12,7 +12,7 @@ use photofinish_contract::webhook::EndpointCloudEvent;
 use photofinish_jobstore::{DeliveryFilter, DeliveryView};
 use std::time::{Duration, Instant};
 
-use super::events::{CLOUD_EVENT, count};
+use super::events::{CLOUD_EVENT, count, unheard};
 
 /// Deliveries that one turn of a replay queues.
 const REPLAY_PAGE: usize = 200;
@@ -60,7 +60,7 @@ impl Notifier {
                     at,
                     cause: Some(cause),
                 };
-                ("disable", self.disable_and_tell(event).await)
+                ("disable", self.disable_and_tell(event, incoming).await)
             }
             WebhookCommand::Replay(wanted) => ("replay", self.replay(wanted, incoming).await),
         };
@@ -75,7 +75,11 @@ impl Notifier {
     }
 
     /// Disables the endpoint, then tells the exchange and the tenant's other endpoints.
-    async fn disable_and_tell(&self, event: EndpointEvent) -> Result<Disposition, Error> {
+    async fn disable_and_tell(
+        &self,
+        event: EndpointEvent,
+        incoming: &Incoming,
+    ) -> Result<Disposition, Error> {
         let (tenant, id) = (event.tenant.clone(), event.endpoint.clone());
         if !self.disable(&event).await? {
             return Ok(Disposition::Ack);
@@ -101,19 +105,25 @@ impl Notifier {
             .content_type(CLOUD_EVENT)
             .kind(cloud.event.as_str())
             .message_id(cloud.id.clone());
-        match self.publisher.publish(outgoing).await {
-            Ok(()) => {}
+        let again = match self.publisher.publish(outgoing).await {
+            Ok(()) => None,
             // The tenant's own queue: its endpoints are told all the same.
-            Err(PublishError::Refused { .. }) => count("endpoint.disabled", "unheard"),
+            Err(PublishError::Refused { .. }) => {
+                let again = unheard(incoming);
+                if again.is_none() {
+                    count(EventType::EndpointDisabled.as_str(), "unheard");
+                }
+                again
+            }
             Err(error) => return Err(error.into()),
-        }
+        };
         for other in self.endpoints_that_want(&tenant, told.kind()).await? {
             if other != id {
                 let receiver = Receiver::Endpoint { id: other };
                 self.hand_over(&told, receiver).await?;
             }
         }
-        Ok(Disposition::Ack)
+        Ok(again.unwrap_or(Disposition::Ack))
     }
 
     /// Queues a page of deliveries again; the rest is the next turn's.

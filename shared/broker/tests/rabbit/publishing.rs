@@ -139,25 +139,32 @@ async fn a_clients_full_queue_is_waited_for_by_nobody() -> anyhow::Result<()> {
         bound.await?;
     }
     let publisher = process.broker.publisher();
-    for sent in 0..3 {
-        let queue = "t.full".to_owned();
-        let answer = Outgoing::new(Target::Reply { queue }, "{}");
-        let routing_key = "t.job.img2vid.started".to_owned();
-        let event = Outgoing::new(Target::Events { routing_key }, "{}");
-        for outgoing in [answer, event] {
-            match publisher.publish(outgoing).await {
-                Ok(()) => assert_eq!(sent, 0),
-                Err(refused @ PublishError::Refused { .. }) => {
-                    assert!(sent > 0 && !refused.is_transient());
-                }
-                Err(other) => panic!("{other}"),
+    let reply = || Target::Reply {
+        queue: "t.full".to_owned(),
+    };
+    let event = || Target::Events {
+        routing_key: "t.job.img2vid.started".to_owned(),
+    };
+    let targets: [&dyn Fn() -> Target; 2] = [&reply, &event];
+    for target in targets {
+        // A quorum queue says a little late that it is full.
+        let mut taken = 0;
+        let refused = loop {
+            match publisher.publish(Outgoing::new(target(), "{}")).await {
+                Ok(()) => taken += 1,
+                Err(error) => break error,
             }
-        }
+            assert!(taken < 100, "it takes everything");
+        };
+        assert!(matches!(refused, PublishError::Refused { .. }), "{refused}");
+        assert!(taken > 0 && !refused.is_transient());
     }
-    assert_eq!(outside.depth("t.full").await?, 1);
-    assert_eq!(outside.depth("t.events").await?, 1);
-    let heard = outside.depth("t.more").await?;
-    assert!(heard >= 3, "the others hear of each: {heard}");
+    assert!(outside.depth("t.full").await? > 0);
+    let (full, heard) = (
+        outside.depth("t.events").await?,
+        outside.depth("t.more").await?,
+    );
+    assert!(heard > full, "the others hear of each: {heard}, {full}");
 
     // A queue of ours that is full is waited for, and said to be.
     let quick = Settings {
