@@ -26,7 +26,8 @@ RUN scripts/static.sh install /programs \
 # --- end of the programs ---
 
 FROM ${DEBIAN_IMAGE} AS worker
-# No file gives rights to who runs it. The fonts are those of scripts/fonts.sh; setpriv and prlimit, which start every ffmpeg, are util-linux's.
+# No file gives rights to who runs it. The fonts are those of scripts/fonts.sh; setpriv and prlimit, which start every
+# ffmpeg, are util-linux's.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
          ca-certificates ffmpeg fontconfig fonts-noto-core fonts-noto-cjk fonts-symbola util-linux \

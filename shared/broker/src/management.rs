@@ -5,8 +5,8 @@
 //!
 //! Guarantee: a tenant's user may publish to `photofinish.jobs`, bind its own keys of the events, and make and
 //! read queues whose names begin with `{tenant}.` (or that RabbitMQ names); nothing else of the virtual host. No user
-//! that was not made here is ever changed or deleted: somebody else's may bear a tenant's name. One of ours has no tags and
-//! exactly the grants.
+//! that was not made here is ever changed or deleted: somebody else's may bear a tenant's name. One of ours has no tags, and
+//! exactly the grants or, half made, neither rights nor a password.
 //! Not for: topology, which is declared over AMQP.
 
 use std::collections::HashMap;
@@ -230,7 +230,8 @@ impl Management {
         }))
     }
 
-    /// Makes a tenant's AMQP user, or gives it a new password, and its grants.
+    /// Makes a tenant's AMQP user, or gives it a new password, and its grants. One that an earlier call left half made
+    /// is made whole.
     pub async fn put_user(
         &self,
         name: &str,
@@ -239,9 +240,12 @@ impl Management {
     ) -> Result<(), ManagementError> {
         let there = self.ours(name, grants).await?;
         let doing = "make an AMQP user";
-        let body = json!({"password": password, "tags": ""});
-        self.call(doing, Method::PUT, &["users", name], Some(body))
-            .await?;
+        if there.is_none() {
+            // Nobody can be it until it is whole: its password comes last.
+            let body = json!({"password_hash": "", "tags": ""});
+            self.call(doing, Method::PUT, &["users", name], Some(body))
+                .await?;
+        }
         let has = |limit: &str| {
             let there = there.as_ref();
             there.is_some_and(|user| user["limits"][limit].is_u64())
@@ -263,6 +267,9 @@ impl Management {
             json!({"configure": grants.configure, "write": grants.write, "read": grants.read});
         let path = ["permissions", vhost, name];
         self.call(doing, Method::PUT, &path, Some(body)).await?;
+        let body = json!({"password": password, "tags": ""});
+        self.call(doing, Method::PUT, &["users", name], Some(body))
+            .await?;
         Ok(())
     }
 
@@ -287,20 +294,23 @@ impl Management {
             Err(ManagementError::Refused { status: 404, .. }) => return Ok(None),
             outcome => outcome?,
         };
-        if name != self.own && !is_tagged(&user) && self.has_grants(name, grants).await? {
-            return Ok(Some(user));
+        if name != self.own && !is_tagged(&user) {
+            let rights = self.rights(name).await?;
+            let whole = json!([{"user": name, "vhost": self.vhost, "configure": grants.configure,
+                "write": grants.write, "read": grants.read}]);
+            let is_half_made = user["password_hash"] == "" && rights == json!([]);
+            if rights == whole || is_half_made {
+                return Ok(Some(user));
+            }
         }
         Err(ManagementError::NotOurs(name.to_owned()))
     }
 
-    /// Whether a user may do exactly that, and nothing in any other virtual host.
-    async fn has_grants(&self, name: &str, grants: &Grants) -> Result<bool, ManagementError> {
-        let doing = "look what an AMQP user may do";
+    /// What a user may do, in each virtual host.
+    async fn rights(&self, name: &str) -> Result<Value, ManagementError> {
         let path = ["users", name, "permissions"];
-        let found = self.call(doing, Method::GET, &path, None).await?;
-        let wanted = json!({"user": name, "vhost": self.vhost, "configure": grants.configure,
-            "write": grants.write, "read": grants.read});
-        Ok(found == json!([wanted]))
+        self.call("look what an AMQP user may do", Method::GET, &path, None)
+            .await
     }
 
     /// Asks the broker how it stands.

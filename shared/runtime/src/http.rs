@@ -5,8 +5,9 @@
 //!
 //! Guarantee: TCP_NODELAY on every accepted socket; at most so many connections, in all and of one address, one more is
 //! told so and closed; one that sends no whole head in time, or takes nothing of its answer, is closed and disturbs no
-//! other; what is no request is refused with a problem, as everything is. After a stop no connection is accepted, requests under way are finished, idle connections closed. A handler that answers for long
-//! (a stream) must watch [`Shutdown`] itself, else the deadline ends it.
+//! other; what is no request is refused with a problem, as everything is. After a stop no connection is accepted,
+//! requests under way are finished, idle connections closed. A handler that answers for long (a stream) must watch
+//! [`Shutdown`] itself, else the deadline ends it.
 
 mod addresses;
 mod patient;

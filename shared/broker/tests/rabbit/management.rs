@@ -195,6 +195,13 @@ async fn a_user_that_somebody_else_made_is_left_as_it_is() -> anyhow::Result<()>
     };
     make("").await?;
     assert!(refused().await, "no rights");
+    // As a call leaves it that breaks off.
+    rabbit.call(Method::DELETE, &user, None).await?;
+    let half_made = json!({"password_hash": "", "tags": ""});
+    rabbit.call(Method::PUT, &user, Some(half_made)).await?;
+    management.put_user(&name, "mine", &grants).await?;
+    let shown = rabbit.call(Method::GET, &user, None).await?;
+    assert_ne!(shown["password_hash"], "", "{shown}");
     make("monitoring").await?;
     assert!(refused().await, "an operator's");
     let guest = management.put_user("guest", "mine", &grants).await;

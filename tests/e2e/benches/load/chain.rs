@@ -9,8 +9,9 @@ use crate::bare::Chain;
 use crate::client::{Client, request};
 use crate::house::House;
 
-/// Durable queues that the messages of one job go through: a submission, the admitted job, the part, the watch, its
-/// end, and the four events accepted, started, progress and completed; the tenth is the client's own.
+/// Durable queues that the messages of one job go through: a submission, the admitted job, the part (while all slots
+/// are taken), the watch, its end, and the four events accepted, started, progress and completed; the tenth is the
+/// client's own.
 const HOPS: usize = 10;
 const JOBS: usize = 600;
 const MESSAGES: usize = 2000;
